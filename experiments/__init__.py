@@ -1,0 +1,1 @@
+"""One module per figure or table, the `ra3` command, and the records of runs."""
