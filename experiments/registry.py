@@ -18,26 +18,26 @@ To add an experiment: write one module, and add one line to `EXPERIMENTS` below.
     ``seed`` is a `numpy.random.SeedSequence` that depends on the experiment's name, ``config.seed`` and the part's name
     alone; ``np.random.default_rng(seed)`` or ``seed.spawn(n)``. ``progress(fraction)`` may be called with the
     fraction in [0, 1] of this part that is done. Returns names and values: NumPy arrays or scalars (no objects), or
-    JSON-able metadata (str, int, float, bool, None, lists and dicts of these). Linear algebra runs on one thread, so that
-    the numbers do not depend on the number of jobs. Do not print. A part may run in another process: no globals.
+    JSON-able metadata (str, int, float, bool, None, lists and dicts of these). Linear algebra runs on one thread, so
+    that the numbers do not depend on the number of jobs. Do not print. A part may run in another process: no globals.
 
 ``figure(config, data, folder) -> list[Path]``
-    Draws: writes pictures, csv files and tables into ``folder`` (it exists) and returns the paths of what it wrote. A pure
-    function of its arguments. ``data[part][name]`` are the stored values, in the order of ``parts(config)``, read back
-    from disk: arrays exactly as returned (NumPy scalars as 0-d arrays), metadata as JSON gives it (tuples as lists).
+    Draws: writes pictures, csv files and tables into ``folder`` (it exists) and returns the paths of what it wrote. A
+    pure function of its arguments. ``data[part][name]`` are the stored values, in the order of ``parts(config)``, read
+    back from disk: arrays exactly as returned (NumPy scalars as 0-d arrays), metadata as JSON gives it (tuples as lists).
     It runs inside `experiments.style.context()`; make figures with `experiments.style.subplots`, write them with
     `experiments.style.save`, csv files with `write_csv` and tables with `write_table`. Begin every file name with the
     experiment's name.
 
-Bad configurations are refused with a ValueError in ``Config.__post_init__``, in one line that names the field and the remedy.
+Bad configurations are refused with a ValueError in ``Config.__post_init__``: one line, naming the field and the remedy.
 
-Run one from Python: ``experiments.records.reproduce(registry.load("convergence"), config, out="somewhere")``.
+Run one from Python: ``runner.reproduce([runner.Plan(registry.load("convergence"), config)], out="somewhere")``.
 """
 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -56,10 +56,12 @@ class Entry:
 
 
 _ENTRIES = (
-    Entry("convergence", "Value iteration over decision spaces of growing duration: ‖V_N − V*‖ and both bounds", "experiments.convergence"),
-)  # fmt: skip
+    Entry(
+        "convergence", "‖V_N − V*‖ for decision spaces of growing duration, and both bounds", "experiments.convergence"
+    ),
+)
 
-EXPERIMENTS = MappingProxyType({entry.name: entry for entry in _ENTRIES})
+EXPERIMENTS: Mapping[str, Entry] = MappingProxyType({entry.name: entry for entry in _ENTRIES})
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,7 @@ class Experiment:
         return self.entry.name
 
 
-def find(names: Sequence[str], registry: Any = EXPERIMENTS) -> list[Entry]:
+def find(names: Sequence[str], registry: Mapping[str, Entry] = EXPERIMENTS) -> list[Entry]:
     """The entries of the given names, each once, in the given order; no name: all.
 
     Raises:
