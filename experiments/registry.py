@@ -24,7 +24,7 @@ To add an experiment: write one module, and add one line to `EXPERIMENTS` below.
 ``figure(config, data, folder) -> list[Path]``
     Draws: writes pictures, csv files and tables into ``folder`` (it exists) and returns the paths of what it wrote. A
     pure function of its arguments. ``data[part][name]`` are the stored values, in the order of ``parts(config)``, read
-    back from disk: arrays exactly as returned (NumPy scalars as 0-d arrays), metadata as JSON gives it (tuples as lists).
+    back from disk: arrays exactly as returned (NumPy scalars as 0-d arrays), metadata as JSON has it (tuples as lists).
     It runs inside `experiments.style.context()`; make figures with `experiments.style.subplots`, write them with
     `experiments.style.save`, csv files with `write_csv` and tables with `write_table`. Begin every file name with the
     experiment's name.

@@ -116,7 +116,7 @@ def write_table(
         ValueError: a row whose length is not that of ``columns``.
     """
     cells = _rectangle(columns, rows)
-    numeric = [all(_is_number(row[c]) or row[c] is None for row in cells) for c in range(len(columns))]
+    numeric = [all(row[c] is None or _is_number(_plain(row[c])) for row in cells) for c in range(len(columns))]
     shown = [[_short(cell, digits) for cell in row] for row in cells]
     lines = ["| " + " | ".join(row) + " |" for row in [[_short(c, digits) for c in columns], *shown]]
     lines.insert(1, "|" + "|".join("---:" if right else "---" for right in numeric) + "|")
@@ -134,7 +134,7 @@ def _rectangle(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> list[li
 
 
 def _is_number(cell: Any) -> bool:
-    return isinstance(cell, (int, float, np.integer, np.floating)) and not isinstance(cell, bool)
+    return isinstance(cell, (int, float)) and not isinstance(cell, bool)
 
 
 def _plain(cell: Any) -> Any:

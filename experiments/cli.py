@@ -1,0 +1,148 @@
+"""The `ra3` command. A subcommand is a frozen dataclass with ``run(registry) -> exit code``, listed in `COMMANDS`."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import re
+import sys
+import traceback
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from experiments.registry import EXPERIMENTS, Entry, find, load
+
+
+class InputError(Exception):
+    """What the user gave cannot be used; the message is one line that says what to do."""
+
+
+@dataclass(frozen=True)
+class List:
+    """Say what can be reproduced."""
+
+    def run(self, registry: Mapping[str, Entry]) -> int:
+        width = max(map(len, registry), default=0)
+        for entry in registry.values():
+            print(f"{entry.name:{width}}  {entry.title}")
+        return 0
+
+
+@dataclass(frozen=True)
+class Reproduce:
+    """Compute and draw figures and tables. What is stored is not computed again; an interrupted run goes on."""
+
+    names: Annotated[
+        tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(metavar="[NAME ...]", help_behavior_hint="(default: all)")
+    ] = ()
+    """What to reproduce; `ra3 list` says what there is."""
+    preset: Literal["smoke", "full"] = "full"
+    """smoke takes seconds and shows that everything runs; full makes the published figures."""
+    out: Path = Path("paper_figs")
+    """Folder for pictures, tables, csv files and a manifest of each experiment."""
+    seed: Annotated[int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="")] = None
+    """Seed of all random numbers (default: the preset's own)."""
+    jobs: Annotated[int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="")] = None
+    """Number of processes; the results do not depend on it (default: one per core)."""
+    runs: Path = Path("runs")
+    """Folder of the stored data."""
+    fresh: bool = False
+    """Compute again what is stored."""
+
+    def run(self, registry: Mapping[str, Entry]) -> int:
+        # Imported here, so that `ra3 list` and mistakes are answered at once.
+        from experiments import runner
+
+        try:
+            entries = find(self.names, registry)
+            self._check()
+            plans = [self._plan(entry) for entry in entries]
+        except ValueError as error:
+            raise InputError(str(error)) from None
+        written = runner.reproduce(plans, self.out, self.runs, self.jobs or _cores(), self.fresh)
+        print(f"results: {len(written)} files in {self.out}{os.sep} (data and manifests in {self.runs}{os.sep})")
+        return 0
+
+    def _plan(self, entry: Entry):
+        from experiments.runner import Plan
+
+        experiment = load(entry)
+        config = experiment.config_class.preset(self.preset)
+        config = config if self.seed is None else replace(config, seed=self.seed)
+        return Plan(experiment, config, f"ra3 reproduce {entry.name} --preset {self.preset} --seed {config.seed}")
+
+    def _check(self) -> None:
+        if self.jobs is not None and self.jobs < 1:
+            raise InputError(f"--jobs: at least 1, got {self.jobs}")
+        if self.seed is not None and self.seed < 0:
+            raise InputError(f"--seed: at least 0, got {self.seed}")
+        for option, folder in (("--out", self.out), ("--runs", self.runs)):
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise InputError(f"{option}: {folder} cannot be made a folder ({error.strerror})") from None
+            if not os.access(folder, os.W_OK):
+                raise InputError(f"{option}: {folder} cannot be written to")
+
+
+COMMANDS = {"list": List, "reproduce": Reproduce}
+
+
+def main(argv: Sequence[str] | None = None, registry: Mapping[str, Entry] = EXPERIMENTS) -> int:
+    """Run the command line; returns its exit code: 0, 1 (something failed), 2 (bad input), 130 (interrupted)."""
+    try:
+        return _parse(sys.argv[1:] if argv is None else argv).run(registry)
+    except InputError as error:
+        return _fail(str(error), 2)
+    except KeyboardInterrupt:
+        return _fail("interrupted; what is finished is kept, the same command goes on from there", 130)
+    except BrokenPipeError:
+        # The reader of our output (`| head`) has had enough.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except Exception as error:
+        traceback.print_exc()
+        return _fail(f"{error or type(error).__name__}; what is finished is kept", 1)
+
+
+def _parse(argv: Sequence[str]):
+    shown = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(shown):
+            return tyro.extras.subcommand_cli_from_dict(
+                COMMANDS,
+                prog="ra3",
+                description="Reproduce the figures and tables of this project.",
+                args=list(argv),
+                config=(tyro.conf.FlagCreatePairsOff,),
+            )
+    except SystemExit as stop:
+        if stop.code in (0, None):
+            raise
+        raise InputError(_one_line(shown.getvalue())) from None
+
+
+def _one_line(box: str) -> str:
+    """The message inside the box that tyro draws around it: everything up to its first inner rule."""
+    lines = [line.strip("│ ") for line in box.splitlines() if not line.startswith(("╭", "╰"))]
+    rule = next((n for n, line in enumerate(lines) if re.fullmatch("─+", line)), len(lines))
+    return " ".join(line for line in lines[:rule] if line) + " (ra3 --help says more)"
+
+
+def _fail(message: str, code: int) -> int:
+    print(f"ra3: error: {' '.join(message.split())}", file=sys.stderr)
+    return code
+
+
+def _cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
