@@ -1,0 +1,43 @@
+# Everything from a fresh clone: `make reproduce` and `make test`. Each sets up .venv first, which is quick the second time.
+# PYTHON=/path/to/python3.12 chooses the interpreter; ARGS="..." goes on to the command.
+.PHONY: help setup reproduce test quick bench lint lock
+.DEFAULT_GOAL := help
+export PYTHON
+unexport PYTHONPATH PYTHONHOME
+BIN := .venv/bin
+
+help:
+	@echo "make reproduce   set up, then make every figure and table in paper_figs/"
+	@echo "make test        set up, then run all tests"
+	@echo "make quick       the tests that are not slow"
+	@echo "make bench       the benchmarks against other libraries"
+	@echo "make lint        style"
+	@echo "make lock        choose and pin new versions of all packages"
+
+setup:
+	@sh .ci/setup
+
+reproduce: setup
+	@$(BIN)/ra3 reproduce $(ARGS)
+
+test: setup
+	@$(BIN)/python -m pytest $(ARGS)
+
+quick: setup
+	@$(BIN)/python -m pytest -m "not slow" $(ARGS)
+
+bench: setup
+	@$(BIN)/python -m benchmarks $(ARGS)
+
+lint: setup
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+
+# In an environment of its own, so that nothing else that is installed gets into the lock.
+lock: setup
+	rm -rf build/lock
+	$(BIN)/python -m venv build/lock
+	build/lock/bin/python -m pip install --disable-pip-version-check --quiet ".[test,bench]"
+	build/lock/bin/python -m pip freeze --exclude ra3sim >build/lock/requirements
+	mv build/lock/requirements requirements.lock
+	rm -rf build/lock
