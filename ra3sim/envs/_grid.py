@@ -115,7 +115,7 @@ def named_cells(mdp: MDP) -> np.ndarray:
 
 
 def draw_state(mdp: MDP, state: int) -> str:
-    """One state as text: the map with ``@`` for the agent and ``G`` for terminal cells if there is one; and its name."""
+    """One state as text: its name, under the map (if there is one) with ``@`` for the agent and ``G`` where it ends."""
     cells = named_cells(mdp)
     name = mdp.state_names[state]
     if cells[state, 0] < 0:
@@ -125,7 +125,7 @@ def draw_state(mdp: MDP, state: int) -> str:
 
 
 def slipping(slip: float, actions: int = len(MOVES)) -> np.ndarray:
-    """What is done ``(A, A)`` when an action is meant: itself, or with probability ``slip`` one of the others, uniformly.
+    """What is done ``(A, A)`` when an action is meant: itself, or with probability ``slip`` another, uniformly.
 
     Raises:
         ValueError: ``slip`` is no probability.

@@ -10,13 +10,11 @@ from ra3sim.envs._grid import check_probability, goal_mdp
 from ra3sim.mdp import MDP
 
 
-def chain(
-    length: int, discount: float = 0.9, *, slip: float = 0.0, start: Any = 0, sparse: bool | None = None
-) -> MDP:
+def chain(length: int, discount: float = 0.9, *, slip: float = 0.0, start: Any = 0, sparse: bool | None = None) -> MDP:
     """A corridor of ``length`` states with moves left and right; entering the right end pays 1 and ends.
 
-    With probability ``slip`` a move fails and the state stays the same. So walking d steps takes τ = d steps, if nothing
-    slips, and in general a negative binomial time: ``E[τ] = d / (1 - slip)`` and
+    With probability ``slip`` a move fails and the state stays the same. So walking a distance d takes τ = d steps, if
+    nothing slips, and in general a negative binomial time: ``E[τ] = d / (1 - slip)`` and
     ``E[γ^τ] = (γ (1 - slip) / (1 - γ slip))^d``, which is also the value of a state at distance d from the right end.
 
     Args:

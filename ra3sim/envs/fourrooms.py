@@ -28,8 +28,8 @@ def fourrooms(
     """Slippery FourRooms: four moves, of which the intended one is made with probability ``1 - slip``.
 
     Args:
-        goal: cell ``(row, column)`` or state; entering it pays 1 and ends. None: no goal and no reward, for options that
-            tasks with different goals share.
+        goal: cell ``(row, column)`` or state; entering it pays 1 and ends. None: no goal and no reward, for options
+            that tasks with different goals share.
         slip: probability that one of the other three moves is made, uniformly (the paper has 1/3).
         size: the map is ``size x size`` inside its border and has ``size**2 - 2 * size + 5`` states: 104 for the 11 of
             the paper, 10,004 for 101.

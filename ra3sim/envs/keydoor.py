@@ -23,7 +23,7 @@ def keydoor(
     changes nothing. There are ``2 size² + (2 size² + 1)`` states: the left room in two stages, then everything.
 
     Args:
-        slip: probability that a move goes in one of the other three directions, uniformly; "pick up" and "open" never slip.
+        slip: probability that a move goes in one of the other three directions, uniformly; the other actions never do.
         start: start state, start distribution ``(S,)``, or None: uniform over the left room, the key on the floor.
         sparse: None: sparse if there are more than 1000 states.
 
