@@ -59,7 +59,7 @@ class Ticker:
 
     def __enter__(self) -> Ticker:
         if self.console.is_terminal and self.total:
-            columns = (TextColumn("{task.description}"), BarColumn(), _TimeLeft(self))
+            columns = (TextColumn("{task.description}", markup=False), BarColumn(), _TimeLeft(self))
             self._bar = Progress(*columns, console=self.console, transient=True)
             self._bar.start()
             self._task = self._bar.add_task("", total=self.total)

@@ -6,7 +6,6 @@ import contextlib
 import json
 import os
 import tempfile
-import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -43,7 +42,8 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
 
 def write_arrays(path: str | os.PathLike[str], kind: str, arrays: dict[str, np.ndarray], meta: dict[str, Any]) -> None:
     """Write arrays and a JSON header to one ``.npz`` file."""
-    header = np.array(json.dumps({"kind": kind, **meta}))
+    # The names are listed because damage to the index of a zip file can hide a whole array.
+    header = np.array(json.dumps({"kind": kind, "arrays": sorted(arrays), **meta}))
     with atomic_path(path) as temporary, open(temporary, "wb") as file:
         np.savez_compressed(file, header=header, **arrays)
 
@@ -58,12 +58,19 @@ def read_arrays(path: str | os.PathLike[str], kind: str) -> tuple[dict[str, np.n
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"path: no file {path}")
-    try:
-        with np.load(path, allow_pickle=False) as stored:
-            arrays = {name: stored[name] for name in stored.files}
-        meta = json.loads(str(arrays.pop("header")))
-    except (zipfile.BadZipFile, EOFError, KeyError, OSError, ValueError) as error:
-        raise ValueError(f"path: {path} is truncated or not a file of this project ({error}); write it again") from None
-    if meta.pop("kind", None) != kind:
+    with open(path, "rb") as file:
+        try:
+            with np.load(file, allow_pickle=False) as stored:
+                arrays = {name: stored[name] for name in stored.files}
+            meta = json.loads(str(arrays.pop("header")))
+            kept = meta.pop("kind")
+            if meta.pop("arrays") != sorted(arrays):
+                raise ValueError("arrays are missing")
+        # zipfile, zlib, NumPy's reader and json raise a dozen types for damaged bytes; all mean the same here.
+        except Exception as error:
+            raise ValueError(
+                f"path: {path} is truncated or not a file of this project ({error}); write it again"
+            ) from None
+    if kept != kind:
         raise ValueError(f"path: {path} does not hold a {kind}")
     return arrays, meta
