@@ -18,7 +18,7 @@ from ra3sim import _store
 
 # Okabe & Ito (2008), safe for colour-blind readers, in an order in which neighbours differ in lightness; line styles
 # and markers change as well, so that a print in grey can be read.
-COLOURS = ("#000000", "#E69F00", "#0072B2", "#56B4E9", "#D55E00", "#009E73", "#CC79A7")
+COLOURS = ("#000000", "#E69F00", "#0072B2", "#56B4E9", "#D55E00", "#CC79A7", "#009E73")
 LINES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)), (0, (1, 1)))
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 

@@ -22,12 +22,15 @@ def picture():
 
 
 def test_save_writes_the_same_bytes_whatever_the_day_and_the_users_settings(tmp_path, monkeypatch):
-    first = style.save(picture(), tmp_path / "a", "x")
+    with style.context():
+        first = style.save(picture(), tmp_path / "a", "x")
     assert [path.name for path in first] == ["x.pdf", "x.png"]
     assert sorted(os.listdir(tmp_path / "a")) == ["x.pdf", "x.png"]  # no temporary file is left
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "86400")
     with mpl.rc_context({"font.size": 30, "savefig.dpi": 10, "axes.facecolor": "red"}):
-        second = style.save(picture(), tmp_path / "b", "x")
+        with style.context():
+            drawn = picture()
+        second = style.save(drawn, tmp_path / "b", "x")
     for one, two in zip(first, second, strict=True):
         assert one.read_bytes() == two.read_bytes()
     assert first[0].read_bytes().startswith(b"%PDF") and first[1].read_bytes().startswith(b"\x89PNG")
