@@ -89,7 +89,7 @@ def fourrooms_grid(size: int = 11) -> Grid:
     free[middle, :middle] = False
     free[middle + 1, middle + 1 :] = False
     upper, left = (middle + 1) // 2 - 1, middle // 2 - 1
-    right, lower = (middle + size) // 2, (middle + size + 3) // 2 - 1
+    right, lower = (middle + size) // 2, (middle + size) // 2 + 1
     for hallway in ((upper, middle), (middle, left), (middle + 1, right), (lower, middle)):
         free[hallway] = True
     return Grid(free)

@@ -162,7 +162,7 @@ class _World:
 
 @contextlib.contextmanager
 def _bare(env: Any) -> Iterator[None]:
-    """The environment without its observations (most of a step's time), reward 1 for success, and its chance watched."""
+    """The environment without observations (most of a step's time), with reward 1 for success, its chance watched."""
     generator = env._np_random
     env.gen_obs = lambda: None
     env._reward = lambda: 1.0
