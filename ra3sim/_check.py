@@ -40,9 +40,21 @@ def real_array(name: str, value: Any, shape: tuple[int | None, ...], axes: str) 
     return array
 
 
+def any_array(name: str, value: Any) -> np.ndarray:
+    """``value`` as an array of whatever type it has.
+
+    Raises:
+        ValueError: rows of unequal length.
+    """
+    try:
+        return np.asarray(value)
+    except ValueError as error:
+        raise ValueError(f"{name}: cannot be read as an array ({error})") from None
+
+
 def bool_array(name: str, value: Any, shape: tuple[int | None, ...], axes: str) -> np.ndarray:
     """``value`` as a C-contiguous boolean array of the given shape; numbers other than 0 and 1 are refused."""
-    array = np.asarray(value)
+    array = any_array(name, value)
     if array.dtype != bool:
         if array.dtype == object or not np.isin(array, (0, 1)).all():
             raise ValueError(f"{name}: must be boolean (True/False or 0/1), got dtype {array.dtype}")
@@ -104,9 +116,14 @@ def freeze(array: np.ndarray) -> np.ndarray:
 
 
 def check_discount(discount: Any) -> float:
-    value = float(discount)
+    try:
+        value = float(discount)
+    except (TypeError, ValueError):
+        raise ValueError(f"discount: must be a number in [0, 1), got {discount!r}") from None
     if not 0 <= value < 1:
-        raise ValueError(f"discount: must lie in [0, 1), got {discount!r}; an undiscounted task needs a horizon instead")
+        raise ValueError(
+            f"discount: must lie in [0, 1), got {discount!r}; an undiscounted task needs a horizon instead"
+        )
     return value
 
 

@@ -19,8 +19,8 @@ class MDP:
 
     Args:
         transitions: probabilities, dense ``(S, A, S)``, or sparse ``(S * A, S)`` whose row ``s * A + a`` belongs to the
-            pair (s, a) (or a sequence of A sparse ``(S, S)`` matrices, one per action). Rows of available pairs sum to 1
-            within 1e-9. A dense float64 C-contiguous array is not copied.
+            pair (s, a) (or a sequence of A sparse ``(S, S)`` matrices, one per action). Rows of available pairs sum to
+            1 within 1e-9. A dense float64 C-contiguous array is not copied.
         rewards: expected reward of a pair, ``(S, A)``; or per transition, in the shape of ``transitions``.
         discount: γ in [0, 1), per step.
         start: start distribution ``(S,)``, or one state; None: uniform over the states that are not terminal.
@@ -33,7 +33,7 @@ class MDP:
     Raises:
         ValueError: naming the argument, the place and the remedy.
 
-    >>> coin = MDP(transitions=[[[0.5, 0.5]], [[0.0, 1.0]]], rewards=[[1.0], [0.0]], discount=0.9, terminal=[1], start=0)
+    >>> coin = MDP(transitions=[[[0.5, 0.5]], [[0.0, 1.0]]], rewards=[[1.0], [0.0]], discount=0.9, terminal=[1])
     >>> coin.num_states, coin.num_actions, coin.is_sparse
     (2, 1, False)
     """
@@ -174,6 +174,11 @@ class MDP:
                 raise ValueError("start: every state is terminal; give a start distribution")
             return ~self.terminal / (~self.terminal).sum()
         if np.ndim(self.start) == 0:
+            if not isinstance(self.start, (int, np.integer)):
+                raise ValueError(
+                    f"start: give a state from 0 to {self.num_states - 1} or a distribution ({self.num_states},), "
+                    f"got {self.start!r}"
+                )
             state = int(self.start)
             if not 0 <= state < self.num_states:
                 raise ValueError(f"start: there is no state {state}; states are 0 to {self.num_states - 1}")
@@ -218,7 +223,9 @@ def _successors(rows: sp.csr_array, selected: np.ndarray) -> np.ndarray:
 def _read_transitions(value: Any) -> tuple[Any, int, int]:
     if isinstance(value, (list, tuple)) and len(value) and all(sp.issparse(v) for v in value):
         states, actions = value[0].shape[0], len(value)
-        stacked = sp.vstack([_check.canonical_csr(f"transitions[a={a}]", v, (states, states)) for a, v in enumerate(value)])
+        stacked = sp.vstack(
+            [_check.canonical_csr(f"transitions[a={a}]", v, (states, states)) for a, v in enumerate(value)]
+        )
         order = np.arange(states * actions).reshape(actions, states).T.ravel()
         value = sp.csr_array(stacked.tocsr()[order])
     if sp.issparse(value):
@@ -226,7 +233,7 @@ def _read_transitions(value: Any) -> tuple[Any, int, int]:
         if states == 0 or rows % states:
             raise ValueError(f"transitions: sparse shape {value.shape} is not (S * A, S)")
         return _check.canonical_csr("transitions", value, value.shape), states, rows // states
-    array = np.asarray(value)
+    array = _check.any_array("transitions", value)
     if array.ndim != 3 or array.shape[0] != array.shape[2] or 0 in array.shape:
         raise ValueError(f"transitions: shape {array.shape} does not fit (S, A, S) with S, A >= 1")
     array = _check.real_array("transitions", value, array.shape, "sat")
@@ -240,7 +247,8 @@ def _check_rows(transitions: Any, used: np.ndarray) -> None:
         negative = transitions.data < 0
         if negative.any():
             row = np.searchsorted(transitions.indptr, int(np.argmax(negative)), side="right") - 1
-            raise ValueError(f"transitions[{_check.place(divmod(row, used.shape[1]), 'sa')}] has a negative entry")
+            where = _check.place(divmod(row, used.shape[1]), "sa")
+            raise ValueError(f"transitions[{where}] has a negative entry; probabilities are >= 0")
     else:
         sums = transitions.sum(-1)
         if transitions.min() < 0:
@@ -272,7 +280,7 @@ def _state_mask(name: str, value: Any, states: int) -> np.ndarray:
     """A boolean ``(S,)`` from None, a mask, or a list of states."""
     if value is None:
         return np.zeros(states, bool)
-    array = np.asarray(value)
+    array = _check.any_array(name, value)
     if array.dtype == bool:
         return _check.bool_array(name, array, (states,), "s")
     if array.size and (array.dtype.kind not in "iu" or array.min() < 0 or array.max() >= states):
