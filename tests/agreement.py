@@ -3,7 +3,7 @@
 import numpy as np
 import scipy.stats
 
-# Chance that a correct model fails anywhere in one family of tests. Seeds are fixed, so a test that passes keeps passing.
+# Chance that a correct model fails anywhere in one family of tests. Seeds are fixed: a test that passes keeps passing.
 LEVEL = 1e-3
 
 
@@ -13,9 +13,11 @@ def z_limit(tests):
 
 
 def assert_frequencies(counts, probabilities, tests=1):
-    """Pearson's chi-square; outcomes that are expected fewer than 5 times count as one, and impossible ones may not occur."""
+    """Pearson's chi-square. Outcomes expected fewer than 5 times count as one; impossible ones may not occur."""
     counts, probabilities = np.asarray(counts), np.asarray(probabilities)
-    assert not counts[probabilities == 0].any(), f"impossible outcomes {np.flatnonzero((probabilities == 0) & (counts > 0))}"
+    assert not counts[probabilities == 0].any(), (
+        f"impossible outcomes {np.flatnonzero((probabilities == 0) & (counts > 0))}"
+    )
     expected = probabilities[probabilities > 0] * counts.sum()
     observed = counts[probabilities > 0]
     rare = expected < 5
