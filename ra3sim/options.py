@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
-import scipy.sparse.csgraph
+from scipy.sparse import csgraph
 
 from ra3sim import _check
 from ra3sim.mdp import MDP, _state_mask
@@ -57,7 +57,7 @@ class OptionSet:
         termination = _check.real_array("termination", self.termination, (nodes, states), "ns")
         bad = (termination < 0) | (termination > 1)
         if bad.any():
-            raise ValueError(f"termination[{_check.first(bad, 'ns')}] lies outside [0, 1]")
+            raise ValueError(f"termination[{_check.first(bad, 'ns')}] lies outside [0, 1]; it is a probability")
         put("policy", _check.freeze(policy))
         put("termination", _check.freeze(termination))
         put("next_node", _check.freeze(_read_nodes("next_node", self.next_node, nodes, nodes)))
@@ -100,7 +100,12 @@ class OptionSet:
         active = follower != np.arange(len(follower))
         while active.any():
             if depth.max() > len(depth):
-                raise ValueError(f"next_node: node {int(np.argmax(depth))} is followed by itself through others")
+                # After more steps than there are nodes one goes round in the circle itself.
+                on_circle = int(follower[np.argmax(depth)])
+                raise ValueError(
+                    f"next_node: node {on_circle} is followed by itself through others; end the chain in a node that "
+                    "follows itself"
+                )
             depth[active] += 1
             at = follower[active]
             active_index = np.flatnonzero(active)
@@ -132,6 +137,8 @@ class OptionSet:
                 raise ValueError(f"sequences: a macro has at least one action, got length {sequences}")
             sequences = list(product(range(mdp.num_actions), repeat=int(sequences)))
         sequences = [tuple(int(a) for a in sequence) for sequence in sequences]
+        if not sequences:
+            raise ValueError("sequences: none given; an empty decision space leaves nothing to choose")
         for sequence in sequences:
             if not sequence or not all(0 <= a < mdp.num_actions for a in sequence):
                 raise ValueError(f"sequences: {sequence} needs one or more actions from 0 to {mdp.num_actions - 1}")
@@ -139,13 +146,21 @@ class OptionSet:
         index = {ending: n for n, ending in enumerate(endings)}
         first_action = np.array([ending[0] for ending in endings])
         one_step = np.array([len(ending) == 1 for ending in endings])
+        names = ["-".join(mdp.action_names[a] for a in s) for s in sequences]
         feasible = _feasible_macros(mdp, endings, index)
+        seen: set[tuple[int, ...]] = set()
+        for sequence, name in zip(sequences, names, strict=True):
+            if sequence in seen:
+                raise ValueError(f"sequences: {name!r} stands twice; give it once")
+            seen.add(sequence)
+            if not feasible[index[sequence]].any():
+                raise ValueError(f"sequences: {name!r} can be played in no state; drop it")
         shape = (len(endings), mdp.num_states, mdp.num_actions)
         return OptionSet(
             policy=np.broadcast_to(np.eye(mdp.num_actions)[first_action][:, None, :], shape),
             termination=np.broadcast_to(one_step[:, None], shape[:2]),
             initiation=np.array([feasible[index[s]] for s in sequences]),
-            names=["-".join(mdp.action_names[a] for a in s) for s in sequences],
+            names=names,
             next_node=[index[e[1:]] if len(e) > 1 else n for n, e in enumerate(endings)],
             start_node=[index[s] for s in sequences],
         )
@@ -186,7 +201,7 @@ class OptionSet:
 
     @staticmethod
     def from_policy(policy: Any, termination: Any, initiation: Any = None, name: str = "option") -> OptionSet:
-        """One Markov option from a policy ``(S, A)`` (see `one_hot`), a termination ``(S,)`` and an initiation ``(S,)``."""
+        """One Markov option: a policy ``(S, A)`` (see `one_hot`), a termination ``(S,)``, an initiation ``(S,)``."""
         policy = _check.distribution("policy", policy, (None, None), "sa")
         termination = _check.real_array("termination", termination, (len(policy),), "s")
         mask = None if initiation is None else _state_mask("initiation", initiation, len(policy))[None]
@@ -251,7 +266,8 @@ def option_numbers(options: Sequence[int | str], names: Sequence[str]) -> np.nda
     for option in options:
         if isinstance(option, str):
             if option not in names:
-                raise ValueError(f"options: there is no option {option!r}; known are {', '.join(names[:10])}, ...")
+                known = ", ".join(names[:10]) + (", ..." if len(names) > 10 else "")
+                raise ValueError(f"options: there is no option {option!r}; known are {known}")
             numbers.append(names.index(option))
         elif not 0 <= int(option) < len(names):
             raise ValueError(f"options: there is no option {option}; numbers run from 0 to {len(names) - 1}")
@@ -260,7 +276,8 @@ def option_numbers(options: Sequence[int | str], names: Sequence[str]) -> np.nda
     if not numbers:
         raise ValueError("options: none chosen; an empty decision space leaves nothing to choose")
     if len(set(numbers)) < len(numbers):
-        raise ValueError("options: one option stands twice")
+        twice = next(z for z in numbers if numbers.count(z) > 1)
+        raise ValueError(f"options: {names[twice]!r} stands twice; choose it once")
     return np.array(numbers)
 
 
@@ -281,7 +298,7 @@ def reached(graph: sp.csr_array, sources: np.ndarray) -> np.ndarray:
     data = np.concatenate([graph.data > 0, np.ones(start.size, bool)]).astype(np.int8)
     joined = sp.csr_array((data, indices, indptr), shape=(states + 1, states + 1))
     joined.eliminate_zeros()
-    order = sp.csgraph.breadth_first_order(joined, states, return_predecessors=False)
+    order = csgraph.breadth_first_order(joined, states, return_predecessors=False)
     mask = np.zeros(states + 1, bool)
     mask[order] = True
     return mask[:states]
@@ -327,9 +344,11 @@ def _feasible_macros(mdp: MDP, endings: list[tuple[int, ...]], index: dict[tuple
 def _read_nodes(name: str, value: Any, count: int | None, nodes: int) -> np.ndarray:
     if value is None:
         return np.arange(nodes)
-    array = np.asarray(value)
+    array = _check.any_array(name, value)
     if array.ndim != 1 or (count is not None and len(array) != count) or array.dtype.kind not in "iu":
         raise ValueError(f"{name}: must be a vector of node numbers, got shape {array.shape}, dtype {array.dtype}")
-    if array.size == 0 or array.min() < 0 or array.max() >= nodes:
-        raise ValueError(f"{name}: node numbers run from 0 to {nodes - 1}")
+    if array.size == 0:
+        raise ValueError(f"{name}: no options; an empty decision space leaves nothing to choose")
+    if array.min() < 0 or array.max() >= nodes:
+        raise ValueError(f"{name}: node numbers run from 0 to {nodes - 1}, got {value!r}")
     return array.astype(np.int64)

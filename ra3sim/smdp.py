@@ -22,7 +22,7 @@ class SMDP:
         R: expected discounted reward of a whole option, ``(Z, S)``.
         P: discounted outcome ``P(s' | s, z) = E[γ^τ 1{s_τ = s'}]``: dense ``(Z, S, S)``, sparse ``(Z * S, S)`` with row
             ``z * S + s``, or a sequence of Z sparse ``(S, S)``. Rows sum to E[γ^τ] < 1 (γ is already inside).
-        available: boolean ``(Z, S)``; None: every option everywhere (except in terminal states, where nothing is decided).
+        available: boolean ``(Z, S)``; None: every option everywhere (in terminal states nothing is decided).
         terminal: boolean ``(S,)`` or a list of states; their value is 0.
         names: Z names.
 
@@ -61,18 +61,28 @@ class SMDP:
         self._fill(matrix, R, available, terminal, 1.0, False, names)
         entries = matrix.data if sp.issparse(matrix) else matrix
         if entries.size and entries.min() < 0:
-            raise ValueError("P: has a negative entry; discounted probabilities are >= 0")
+            negative = (matrix.min(1).toarray() if sp.issparse(matrix) else matrix.min(1)) < 0
+            where = _check.first(negative.reshape(options, states), "zs")
+            raise ValueError(f"P[{where}] has a negative entry; discounted probabilities are >= 0")
         mass = self.expected_discount
-        if not (mass < 1).all():
+        heavy = mass >= 1
+        if heavy.any():
             raise ValueError(
-                f"P[{_check.first(~(mass < 1), 'zs')}] sums to {mass.max():.9g}; E[γ^τ] must be below 1: "
+                f"P[{_check.first(heavy, 'zs')}] sums to {mass[heavy][0]:.9g}; E[γ^τ] must be below 1: "
                 "multiply the outcome by γ^τ"
             )
         self._mass_range = (float(mass.min(initial=1, where=self.available)), float(mass.max(initial=0)))
 
     @classmethod
     def from_rows(
-        cls, matrix: Any, rewards: np.ndarray, available: np.ndarray, terminal: np.ndarray, scale: float, names: Any
+        cls,
+        matrix: Any,
+        rewards: np.ndarray,
+        available: np.ndarray,
+        terminal: np.ndarray,
+        scale: float,
+        names: Any,
+        row_error: float = _check.ROW_SUM_TOLERANCE,
     ) -> SMDP:
         """One-step options over state-major rows that sum to 1: shares the memory of a transition model.
 
@@ -80,17 +90,21 @@ class SMDP:
             matrix: ``(S * A, S)``, dense or CSR, already validated (as `MDP.rows` gives it).
             rewards, available: ``(S, A)``.
             scale: the discount γ.
+            row_error: how far the rows miss 1 at most.
         """
         self = cls.__new__(cls)
         self._fill(matrix, rewards, available, terminal, float(scale), True, names)
-        slack = _check.ROW_SUM_TOLERANCE
+        # The sums themselves were rounded: n terms below 1 are off by n u at most.
+        slack = row_error + matrix.shape[1] * 2.0**-53
         self._mass_range = (scale * (1 - slack), scale * (1 + slack))
         return self
 
     @classmethod
     def from_mdp(cls, mdp: MDP) -> SMDP:
         """The SMDP of the primitive actions (every duration is 1); no transition is copied."""
-        return cls.from_rows(mdp.rows(), mdp.rewards, mdp.available, mdp.terminal, mdp.discount, mdp.action_names)
+        return cls.from_rows(
+            mdp.rows(), mdp.rewards, mdp.available, mdp.terminal, mdp.discount, mdp.action_names, mdp.row_error
+        )
 
     @classmethod
     def from_options(cls, mdp: MDP, options: OptionSet) -> SMDP:
@@ -157,10 +171,12 @@ class SMDP:
         first = option * self.option_stride
         rows = self.matrix[first : first + self.num_states * self.state_stride : self.state_stride]
         used = np.where(self.available[option], self.scale, 0.0)
-        return drop_rows(sp.csr_array(sp.diags_array(used) @ rows), used == 0) if self.is_sparse else rows * used[:, None]
+        if self.is_sparse:
+            return drop_rows(sp.csr_array(sp.diags_array(used) @ rows), used == 0)
+        return rows * used[:, None]
 
     def under(self, policy: np.ndarray) -> tuple[np.ndarray | sp.csr_array, np.ndarray]:
-        """Discounted outcome matrix ``(S, S)`` and reward ``(S,)`` of a deterministic policy ``(S,)`` (-1 if terminal)."""
+        """Discounted outcomes ``(S, S)`` and reward ``(S,)`` of a deterministic policy ``(S,)`` (-1 if terminal)."""
         live = policy >= 0
         rows = np.arange(self.num_states) * self.state_stride + np.maximum(policy, 0) * self.option_stride
         reward = np.where(live, self.row_rewards[rows], 0.0)
@@ -210,7 +226,8 @@ class SMDP:
         states = matrix.shape[1]
         options = matrix.shape[0] // states
         self.terminal = _check.freeze(_state_mask("terminal", terminal, states))
-        self.names = _check.check_names("names", [f"option {z}" for z in range(options)] if names is None else names, options)
+        names = [f"option {z}" for z in range(options)] if names is None else names
+        self.names = _check.check_names("names", names, options)
         self.state_stride, self.option_stride = (options, 1) if state_major else (1, states)
         self.matrix = matrix if sp.issparse(matrix) else _check.freeze(matrix)
         self.scale = scale
@@ -222,8 +239,8 @@ class SMDP:
         lacking = ~self.available.any(0) & ~self.terminal
         if lacking.any():
             raise ValueError(
-                f"available: no option in {_check.first(lacking, 's')} ({int(lacking.sum())} such states); keep at least "
-                "one in every state that is not terminal"
+                f"available: no option in {_check.first(lacking, 's')} ({int(lacking.sum())} such states); "
+                "keep at least one in every state that is not terminal"
             )
 
     def _by_option(self, rows: np.ndarray) -> np.ndarray:
