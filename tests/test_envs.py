@@ -280,6 +280,10 @@ ERRORS = {
     "Garnet size": (partial(envs.garnet, 0, 2, 1, 0.9, 0), "num_states, num_actions: must be at least 1"),
     "no map": (lambda: envs.hallways(envs.garnet(3, 1, 1, 0.9, 0)), "mdp: no state name begins with"),
     "no hallways": (lambda: envs.hallway_options(envs.grid_world(3, 3)), "mdp: its map has no hallways"),
+    "hallway too far": (
+        lambda: envs.hallway_options(envs.fourrooms(discount=0.01)),
+        "mdp: hallway .* cannot be reached",
+    ),
     "two states in a cell": (lambda: envs.hallways(envs.keydoor()), "one state per cell"),
 }
 

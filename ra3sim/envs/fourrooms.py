@@ -15,6 +15,9 @@ from ra3sim.smdp import SMDP
 
 SMALLEST = 6
 
+# Of the values E[γ^τ 1{arrives}] that options maximise: far smaller than any value they may have.
+_TOLERANCE = 1e-10
+
 
 def fourrooms(
     goal: Any = None,
@@ -166,9 +169,12 @@ def _way(mdp: MDP, begin: np.ndarray, door: int) -> np.ndarray:
     arrives = arrives.reshape(mdp.num_states, mdp.num_actions)
     available = mdp.available & begin[:, None]
     errand = SMDP.from_rows(rows, arrives * available, available, ~begin, mdp.discount, mdp.action_names)
-    plan = solve(errand, tolerance=1e-9)
-    if not (plan.values[begin] > 0).all():
-        raise ValueError(f"mdp: hallway {mdp.state_names[door]} cannot be reached from all of its room")
+    plan = solve(errand, tolerance=_TOLERANCE)
+    if not (plan.values[begin] > 10 * _TOLERANCE).all():
+        raise ValueError(
+            f"mdp: hallway {mdp.state_names[door]} cannot be reached from all of its room, or only after so long that γ^τ "
+            "is lost in rounding; raise the discount or open the way"
+        )
     return one_hot(plan.policy, mdp.num_actions)
 
 
