@@ -7,6 +7,7 @@ import scipy.sparse as sp
 from agreement import assert_frequencies, assert_mean
 
 from ra3sim.envs import from_gymnasium, from_minigrid
+from ra3sim.envs._grid import named_cells
 
 TABLES = [
     ("FrozenLake-v1", {}),
@@ -66,6 +67,19 @@ def test_toy_text_ends():
     # The passenger is in the taxi, which stands at green, where she wants to go: 20 for dropping her off.
     at = taxi.state_names.index("(0, 4) passenger in taxi, to green")
     assert taxi.rewards[at, 5] == 20 and taxi.transitions[at, 5, 500] == 1
+
+
+@pytest.mark.parametrize("name", ["FrozenLake-v1", "Taxi-v4", "CliffWalking-v1"])
+def test_toy_text_moves_go_where_their_names_say(name):
+    mdp = from_gymnasium(name, 0.9, **({"is_slippery": False} if name == "FrozenLake-v1" else {}))
+    cells = named_cells(mdp)
+    to = mdp.transitions.argmax(-1)
+    for action, move in enumerate(mdp.action_names):
+        moved = (to[:, action] != np.arange(mdp.num_states)) & mdp.reachable()
+        steps = cells[to[moved, action]] - cells[moved]
+        near = steps[np.abs(steps).sum(1) == 1]  # falls from the cliff go far, and the end of Taxi has no cell
+        wanted = {"up": (-1, 0), "right": (0, 1), "down": (1, 0), "left": (0, -1)}.get(move)
+        assert len(near) == 0 if wanted is None else (len(near) > 0 and (near == wanted).all())
 
 
 def test_toy_text_value_of_the_cliff_walk():

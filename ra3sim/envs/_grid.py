@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
+import scipy.sparse.csgraph
 
 from ra3sim import _check
 from ra3sim.mdp import MDP
@@ -75,6 +76,14 @@ class Grid:
         """Where each move leads, ``(S, 4)``; a move into a wall stays."""
         to = self.neighbours()
         return np.where(to < 0, np.arange(self.num_states)[:, None], to)
+
+    def parts(self) -> np.ndarray:
+        """The number ``(S,)`` of the connected part that each state lies in."""
+        graph = sp.csr_array(
+            (np.ones(4 * self.num_states), self.moves().ravel(), np.arange(0, 4 * self.num_states + 1, 4)),
+            shape=(self.num_states, self.num_states),
+        )
+        return scipy.sparse.csgraph.connected_components(graph, directed=False)[1]
 
     def state(self, name: str, cell: Any) -> int:
         """The state of a cell ``(row, column)``; a state number is checked and returned.

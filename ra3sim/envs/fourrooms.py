@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import scipy.ndimage
 
 from ra3sim.envs._grid import MOVE_NAMES, Grid, goal_mdp, named_cells, slipping
 from ra3sim.mdp import MDP
@@ -156,10 +155,11 @@ def _hallways(grid: Grid) -> np.ndarray:
 
 def _rooms(grid: Grid, is_hall: np.ndarray) -> np.ndarray:
     """The number of the room ``(S,)`` that each state lies in; -1 in hallways."""
-    cells = grid.free.copy()
-    cells[tuple(grid.cells[is_hall].T)] = False
-    parts, _ = scipy.ndimage.label(cells)
-    return parts[tuple(grid.cells.T)] - 1
+    inside = grid.free.copy()
+    inside[grid.free] = ~is_hall
+    room = np.full(grid.num_states, -1)
+    room[~is_hall] = Grid(inside).parts()
+    return room
 
 
 def _way(mdp: MDP, begin: np.ndarray, door: int) -> np.ndarray:
@@ -172,8 +172,8 @@ def _way(mdp: MDP, begin: np.ndarray, door: int) -> np.ndarray:
     plan = solve(errand, tolerance=_TOLERANCE)
     if not (plan.values[begin] > 10 * _TOLERANCE).all():
         raise ValueError(
-            f"mdp: hallway {mdp.state_names[door]} cannot be reached from all of its room, or only after so long that γ^τ "
-            "is lost in rounding; raise the discount or open the way"
+            f"mdp: hallway {mdp.state_names[door]} cannot be reached from all of its room, or only after so long that "
+            "γ^τ is lost in rounding; raise the discount or open the way"
         )
     return one_hot(plan.policy, mdp.num_actions)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import scipy.ndimage
 
 from ra3sim.envs._grid import MOVE_NAMES, Grid, check_probability, goal_mdp, slipping
 from ra3sim.mdp import MDP
@@ -50,8 +49,9 @@ def grid_world(
             raise ValueError("seed: random walls need one")
         free = np.random.default_rng(seed).random((height, width)) >= walls
         free[goal] = True
-        parts, _ = scipy.ndimage.label(free)
-        free = parts == parts[goal]
+        grid = Grid(free)
+        parts = grid.parts()
+        free[free] = parts == parts[grid.index[goal]]
     grid = Grid(free)
     return goal_mdp(
         grid.moves(),
