@@ -206,6 +206,16 @@ def test_landmarks_out_of_reach():
     assert options.initiation.tolist() == [[False, True, False]]
 
 
+def test_a_point_option_is_not_offered_where_only_another_end_can_be_reached():
+    """1 may go to the landmark 2 or to the end 0; 3 can go to the end alone."""
+    transitions = np.zeros((4, 2, 4))
+    for s, a, t in [(0, 0, 0), (0, 1, 0), (1, 0, 0), (1, 1, 2), (2, 0, 2), (2, 1, 2), (3, 0, 0), (3, 1, 0)]:
+        transitions[s, a, t] = 1
+    options = OptionSet.point(MDP(transitions, np.zeros((4, 2)), 0.9, terminal=[0]), [2])
+    assert options.initiation.tolist() == [[False, True, False, False]]
+    assert options.policy[0, 1].tolist() == [0, 1]
+
+
 def test_from_policy():
     option = OptionSet.from_policy(one_hot([1, 0, -1], 2), [0.0, 1.0, 1.0], [0, 2], "home")
     assert option.names == ("home",)
