@@ -306,6 +306,28 @@ def test_an_option_that_may_never_end_is_refused_by_name(sparse):
     assert expected_durations(mdp, fine)[0, :3].tolist() == [3, 2, 1]
 
 
+def test_the_fault_of_a_later_node_is_told_with_the_name_of_its_option():
+    """Node 1 goes right until the end. Node 2 takes one step, then node 0 stays for ever or goes left."""
+    mdp = corridor(6)
+    right = one_hot(np.full(6, 2), 3)
+    for action, message in [
+        (1, "'two' may never end: from s=4"),
+        (0, "'two' uses an action that is not available: s=0, a=0"),
+    ]:
+        later = one_hot(np.full(6, action), 3)
+        options = OptionSet(
+            np.array([later, right, right]),
+            np.array([np.full(6, 0.5 * (action == 0)), np.zeros(6), np.zeros(6)]),
+            initiation=np.array([np.arange(6) < 6, np.arange(6) == 3]),
+            names=["one", "two"],
+            next_node=[0, 1, 0],
+            start_node=[1, 2],
+        )
+        for use in (SMDP.from_options, expected_durations):
+            with pytest.raises(ValueError, match=f"options: {message}"):
+                use(mdp, options.subset(["two", "one"]))
+
+
 def test_an_option_that_uses_a_missing_action_is_refused_by_name():
     mdp = corridor(4)
     left = OptionSet.from_policy(one_hot([0, 0, 0, 0], 3), [0.5, 0.5, 0.0, 0.0], name="left")
