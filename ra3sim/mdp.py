@@ -49,6 +49,7 @@ class MDP:
     name: str = "MDP"
     num_states: int = field(init=False)
     num_actions: int = field(init=False)
+    row_error: float = field(init=False)  # how far the rows of used pairs miss 1 at most
 
     def __post_init__(self) -> None:
         put = lambda name, value: object.__setattr__(self, name, value)  # noqa: E731  (the container is frozen)
@@ -58,7 +59,7 @@ class MDP:
         put("discount", _check.check_discount(self.discount))
         put("terminal", _check.freeze(_state_mask("terminal", self.terminal, states)))
         put("available", _check.freeze(self._read_available()))
-        _check_rows(transitions, self.available | self.terminal[:, None])
+        put("row_error", _check_rows(transitions, self.available | self.terminal[:, None]))
         put("rewards", _check.freeze(_read_rewards(self.rewards, transitions, states, actions)))
         put("transitions", transitions if sp.issparse(transitions) else _check.freeze(transitions))
         self._check_terminal_rows()
@@ -240,8 +241,8 @@ def _read_transitions(value: Any) -> tuple[Any, int, int]:
     return array, array.shape[0], array.shape[1]
 
 
-def _check_rows(transitions: Any, used: np.ndarray) -> None:
-    """Rows of used pairs are distributions; no row has a negative entry."""
+def _check_rows(transitions: Any, used: np.ndarray) -> float:
+    """Rows of used pairs are distributions, no row has a negative entry; returns how far they miss 1."""
     if sp.issparse(transitions):
         sums = np.asarray(transitions.sum(1)).reshape(used.shape)
         negative = transitions.data < 0
@@ -259,6 +260,7 @@ def _check_rows(transitions: Any, used: np.ndarray) -> None:
             f"transitions[{_check.first(off, 'sa')}] sums to {sums[off][0]:.9g}, must sum to 1; "
             "divide the row by its sum, or mark the pair in `available` as missing"
         )
+    return float(np.abs(sums - 1).max(initial=0, where=used))
 
 
 def _read_rewards(value: Any, transitions: Any, states: int, actions: int) -> np.ndarray:

@@ -71,7 +71,7 @@ class SMDP:
                 f"P[{_check.first(heavy, 'zs')}] sums to {mass[heavy][0]:.9g}; E[γ^τ] must be below 1: "
                 "multiply the outcome by γ^τ"
             )
-        self._mass_range = (float(mass.min(initial=1, where=self.available)), float(mass.max(initial=0)))
+        self._mass_range = self._find_mass_range(slack=0.0)
 
     @classmethod
     def from_rows(
@@ -94,9 +94,7 @@ class SMDP:
         """
         self = cls.__new__(cls)
         self._fill(matrix, rewards, available, terminal, float(scale), True, names)
-        # The sums themselves were rounded: n terms below 1 are off by n u at most.
-        slack = row_error + matrix.shape[1] * 2.0**-53
-        self._mass_range = (scale * (1 - slack), scale * (1 + slack))
+        self._mass_range = self._find_mass_range(slack=row_error)
         return self
 
     @classmethod
@@ -192,13 +190,16 @@ class SMDP:
 
     @property
     def gamma_bar(self) -> float:
-        """γ̄ = max E[γ^τ | s, z] over available pairs: the contraction rate of the Bellman operator."""
-        # For one-step options it is γ itself; the range only allows for rounding in the transition rows.
-        return self.scale if self.scale < 1 else self._mass_range[1]
+        """γ̄ = max over available pairs of E[γ^τ 1{the episode goes on}]: the contraction rate of the Bellman operator.
+
+        Arriving in a terminal state counts for nothing: its value is 0 for every V, as if γ were 0 there. So a macro
+        that may be cut short by the end of the episode does not spoil γ̄; without terminal states it is max E[γ^τ].
+        """
+        return self._gamma_bar
 
     @property
     def mass_range(self) -> tuple[float, float]:
-        """Bounds on the sum of any available row: the smallest and the largest E[γ^τ]."""
+        """Bounds, rounding included, on E[γ^τ 1{the episode goes on}] over available pairs."""
         return self._mass_range
 
     @property
@@ -242,6 +243,24 @@ class SMDP:
                 f"available: no option in {_check.first(lacking, 's')} ({int(lacking.sum())} such states); "
                 "keep at least one in every state that is not terminal"
             )
+
+    def _find_mass_range(self, slack: float) -> tuple[float, float]:
+        """The range of the row sums over states that are not terminal; ``slack``: how far one-step rows miss 1."""
+        ends = self.terminal.astype(np.float64)
+        if self.option_stride == 1 and self.scale < 1:
+            going_on = np.ones(self.matrix.shape[0])
+        else:
+            going_on = np.asarray(self.matrix.sum(1)).ravel()
+        if ends.any():
+            going_on -= self.matrix @ ends
+        mass = self.scale * going_on[self.row_available]
+        if not mass.size:
+            self._gamma_bar = 0.0
+            return 0.0, 0.0
+        self._gamma_bar = float(mass.max())
+        # A sum of n terms below 1 is off by n u at most.
+        slack = self.scale * (slack + 2 * self.num_states * 2.0**-53)
+        return max(0.0, float(mass.min()) - slack), self._gamma_bar + slack
 
     def _by_option(self, rows: np.ndarray) -> np.ndarray:
         if self.option_stride == 1:
@@ -332,7 +351,8 @@ def _node_model(
         later_reward, later = done[after]
         return reward + going_on @ later_reward, ending + going_on @ later
     at = np.flatnonzero(reach)
-    columns = np.flatnonzero(ends > 0)
+    # Only states in which the option can really end are columns of its outcome.
+    columns = np.flatnonzero(np.asarray((ending[at] != 0).sum(0)).ravel())
     right = _block(ending, at, columns)
     solution = _solve(_block(going_on, at, at), reward[at][:, None], right)
     full_reward = np.zeros(mdp.num_states)

@@ -1,0 +1,271 @@
+"""Exact planning: policy iteration whose evaluations are as exact as they pay, with a certified result."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from ra3sim.mdp import MDP
+from ra3sim.planning import _kernels
+from ra3sim.planning._operators import backup, kernel_arrays
+from ra3sim.planning.batch import SMDPBatch
+from ra3sim.planning.evaluation import exact_values
+from ra3sim.planning.plan import Plan, check_tolerance, contracting_mass, report, rounding_bound, start_values
+from ra3sim.planning.value_iteration import value_iteration
+from ra3sim.smdp import SMDP
+
+METHODS = ("auto", "policy iteration", "modified policy iteration", "value iteration")
+# LAPACK counts as free help up to this size; beyond, a factorisation costs more than any sweeps it could save.
+_LAPACK_STATES = 4000
+_KRYLOV_SIZE, _KRYLOV_REDUCTION = 8, 0.1
+
+
+def solve(
+    model: MDP | SMDP, *, tolerance: float = 1e-6, method: str = "auto", V_0: Any = None, max_iterations: int = 100_000
+) -> Plan:
+    """The optimal values and policy, with ``‖values - V*‖ <= tolerance`` certified.
+
+    Methods:
+        * ``auto``, dense: policy iteration that evaluates by sweeps with shift bounds, and by LAPACK as soon as the
+          observed contraction says that this is cheaper.
+        * ``auto``, sparse: inexact policy iteration; Gauss-Seidel backups, evaluation by GMRES on the double
+          Gauss-Seidel sweep; plain Gauss-Seidel value iteration, which always converges, if that makes no progress.
+        * ``policy iteration`` (Howard 1960): exact evaluation by LAPACK or SuperLU.
+        * ``modified policy iteration`` (Puterman & Shin 1978): 20 sweeps an evaluation.
+        * ``value iteration``: see `value_iteration`.
+
+    Returns:
+        A `Plan`; its ``method`` says what ran. A missed tolerance gives a `NotConvergedWarning` and
+        ``converged=False``.
+
+    Raises:
+        ValueError: an unknown method, a tolerance that is not positive, V_0 of another shape or not finite.
+
+    >>> plan = solve(SMDP(R=[[1.0], [0.9]], P=[[[0.5]], [[0.6]]]))
+    >>> plan.values.round(6), plan.policy, plan.converged
+    (array([2.25]), array([1]), True)
+    """
+    if method not in METHODS:
+        raise ValueError(f"method: unknown {method!r}; known are {', '.join(METHODS)}")
+    model = SMDP.from_mdp(model) if isinstance(model, MDP) else model
+    if method == "value iteration":
+        return value_iteration(model, V_0, tolerance=tolerance, max_iterations=max_iterations)
+    tolerance = check_tolerance(tolerance)
+    if max_iterations < 1:
+        raise ValueError(f"max_iterations: at least one, got {max_iterations}")
+    V = start_values(model, V_0)
+    runner = _solve_sparse if model.is_sparse else _solve_dense
+    return report(model, tolerance, **runner(model, tolerance, method, V, max_iterations, V_0 is None))
+
+
+def solve_batch(
+    models: SMDPBatch | Sequence[MDP | SMDP], *, tolerance: float = 1e-6, method: str = "auto", threads: int = 1
+) -> Plan:
+    """`solve` for B tasks of equal size; arrays of the result have a leading axis B.
+
+    Dense tasks run in one compiled loop, each while it is in cache; ``threads`` share them out (the results do not
+    depend on it). Sparse tasks are solved one after the other.
+    """
+    if method not in METHODS[:3]:
+        raise ValueError(f"method: unknown for a batch {method!r}; known are {', '.join(METHODS[:3])}")
+    if not isinstance(models, SMDPBatch):
+        models = [SMDP.from_mdp(m) if isinstance(m, MDP) else m for m in models]
+        if not models:
+            raise ValueError("models: none given")
+        if any(m.is_sparse for m in models):
+            return _stack([solve(m, tolerance=tolerance, method=method) for m in models])
+        models = SMDPBatch.stack(models)
+    tolerance = check_tolerance(tolerance)
+    sweeps, lu = _dense_mode(method, models.num_states)
+    tasks, states = len(models), models.num_states
+    V = np.zeros((tasks, states))
+    policy = _greedy_on_rewards(models)
+    counts, numbers = np.empty((tasks, 2), np.int64), np.empty((tasks, 3))
+    rewards = np.where(models.row_available, models.row_rewards, -np.inf)
+    unit = _rounding_unit(states)
+
+    def run(part: slice) -> None:
+        _kernels.solve_batch_dense(
+            models.matrices[part], rewards[part], models.scales[part], *models.strides,
+            models.masses[part], unit, tolerance, sweeps, lu, 100_000, V[part], policy[part], counts[part],
+            numbers[part],
+        )  # fmt: skip
+
+    edges = np.linspace(0, tasks, max(1, threads) + 1).astype(int)
+    parts = [slice(a, b) for a, b in pairwise(edges)]
+    with ThreadPoolExecutor(len(parts)) as pool:
+        list(pool.map(run, parts))
+    return report(
+        models, tolerance, values=V, policy=policy, iterations=counts[:, 0], residual=numbers[:, 0],
+        value_bound=numbers[:, 1], policy_loss_bound=numbers[:, 2],
+        method=_dense_name(method, int(counts[:, 1].sum())) + ", batched",
+    )  # fmt: skip
+
+
+def _dense_mode(method: str, states: int) -> tuple[int, int]:
+    if method == "policy iteration":
+        return 0, _kernels.ALWAYS_LU
+    if method == "modified policy iteration":
+        return 20, _kernels.NEVER_LU
+    return 1000, _kernels.CHOOSE_LU if states <= _LAPACK_STATES else _kernels.NEVER_LU
+
+
+def _dense_name(method: str, solved: int) -> str:
+    if method == "auto":
+        method = (
+            "policy iteration (" + (f"sweeps, {solved} LAPACK evaluations" if solved else "evaluated by sweeps") + ")"
+        )
+    return f"dense {method}"
+
+
+def _greedy_on_rewards(model: SMDP | SMDPBatch) -> np.ndarray:
+    """The greedy policy of V_0 = 0, which costs no backup; -1 in terminal states."""
+    rewards = np.where(model.available, model.R, -np.inf)
+    return np.where(model.terminal, -1, rewards.argmax(-2))
+
+
+def _rounding_unit(terms: int) -> float:
+    return (terms + 5) * 2.0**-53
+
+
+def _solve_dense(
+    model: SMDP, tolerance: float, method: str, V: np.ndarray, limit: int, free_start: bool
+) -> dict[str, Any]:
+    sweeps, lu = _dense_mode(method, model.num_states)
+    policy = _greedy_on_rewards(model) if free_start else np.full(model.num_states, -2)
+    backups, residual, bound, loss, solved = _kernels.solve_dense(
+        *kernel_arrays(model), contracting_mass(model), _rounding_unit(model.num_states), tolerance, sweeps, lu, limit,
+        V, policy,
+    )  # fmt: skip
+    return {
+        "values": V, "policy": policy, "iterations": backups, "residual": residual, "value_bound": bound,
+        "policy_loss_bound": loss, "method": _dense_name(method, solved),
+    }  # fmt: skip
+
+
+def _solve_sparse(
+    model: SMDP, tolerance: float, method: str, V: np.ndarray, limit: int, free_start: bool
+) -> dict[str, Any]:
+    arrays = kernel_arrays(model)
+    masses = contracting_mass(model)
+    full_backup = backup(model, arrays)
+    TV = np.empty_like(V)
+    policy = np.full(model.num_states, -2)
+    improve = {
+        "auto": _GaussSeidelKrylov,
+        "policy iteration": _Exact,
+        "modified policy iteration": _Sweeps,
+    }[method](model, arrays, tolerance)
+    stalls, best = 0, np.inf
+    for n in range(1, limit + 1):
+        low, high, changes = full_backup(V, TV, policy)
+        if low > high:
+            low = high = 0.0
+        shift_low, shift_high = _kernels.certificate(low, high, *masses)
+        rounding = rounding_bound(model, V) / (1 - masses[1])
+        width = shift_high - shift_low
+        stalls = stalls + 1 if width > 0.9 * best else 0
+        best = min(best, width)
+        # At the floor of rounding nothing improves any more; an unchanged exact policy is the last.
+        done = (
+            width / 2 + rounding <= tolerance or (improve.exact and n > 1 and changes == 0) or stalls > improve.patience
+        )
+        if done or n == limit:
+            break
+        V = improve(V, TV, policy, width)
+    values = TV + (shift_low + shift_high) / 2
+    values[policy < 0] = 0
+    return {
+        "values": values, "policy": policy, "iterations": n, "residual": max(-low, high),
+        "value_bound": width / 2 + rounding, "policy_loss_bound": width + 2 * rounding, "method": improve.name,
+    }  # fmt: skip
+
+
+class _Exact:
+    """Howard's evaluation, by SuperLU."""
+
+    name, exact, patience = "sparse policy iteration (SuperLU)", True, 3
+
+    def __init__(self, model: SMDP, arrays: tuple, tolerance: float) -> None:
+        self.model = model
+
+    def __call__(self, V: np.ndarray, TV: np.ndarray, policy: np.ndarray, width: float) -> np.ndarray:
+        return exact_values(self.model, policy)
+
+
+class _Policy:
+    """Work space for one policy's system, gathered once so that its sweeps stay in cache."""
+
+    def __init__(self, model: SMDP, arrays: tuple) -> None:
+        longest = np.diff(model.matrix.indptr).max(initial=0)
+        entries = min(model.matrix.nnz, int(longest) * model.num_states)
+        self.arrays = arrays
+        self.system = (
+            np.empty(entries),
+            np.empty(entries, arrays[1].dtype),
+            np.empty(model.num_states + 1, arrays[2].dtype),
+            np.empty(model.num_states),
+        )
+
+    def gather(self, policy: np.ndarray) -> tuple:
+        _kernels.gather_policy(*self.arrays, policy, *self.system)
+        return self.system
+
+
+class _Sweeps:
+    """Puterman and Shin's evaluation: a fixed number of (Gauss-Seidel) sweeps of the policy."""
+
+    name, exact, patience = "sparse modified policy iteration (20 Gauss-Seidel sweeps)", False, 200
+
+    def __init__(self, model: SMDP, arrays: tuple, tolerance: float) -> None:
+        self.policy = _Policy(model, arrays)
+
+    def __call__(self, V: np.ndarray, TV: np.ndarray, policy: np.ndarray, width: float) -> np.ndarray:
+        system = self.policy.gather(policy)
+        V = TV.copy()
+        for sweep in range(20):
+            _kernels.sweep_policy(*system, V, sweep % 2 == 1)
+        return V
+
+
+class _GaussSeidelKrylov:
+    """Gauss-Seidel backups and GMRES cycles, several a certificate; sweeps alone where GMRES does not help."""
+
+    name, exact, patience = "sparse inexact policy iteration (Gauss-Seidel, GMRES)", False, 200
+
+    def __init__(self, model: SMDP, arrays: tuple, tolerance: float) -> None:
+        self.arrays = arrays
+        self.policy = _Policy(model, arrays)
+        self.basis = np.empty((_KRYLOV_SIZE + 1, model.num_states))
+        # A change this small lets the certificate of the next full backup succeed.
+        self.small = 2 * tolerance * (1 - model.mass_range[1])
+        self.steps, self.without_progress, self.best = 0, 0, np.inf
+
+    def __call__(self, V: np.ndarray, TV: np.ndarray, policy: np.ndarray, width: float) -> np.ndarray:
+        V = TV.copy()
+        for _ in range(50):
+            backward = self.steps % 2 == 0
+            self.steps += 1
+            change = _kernels.backup_gauss_seidel(*self.arrays, V, policy, backward)
+            if change <= self.small:
+                # So near the end, make sure that the next look does not ask for one more round.
+                self.small /= 2
+                return V
+            self.without_progress = 0 if change < 0.5 * self.best else self.without_progress + 1
+            self.best = min(self.best, change)
+            if self.without_progress < 50:
+                system = self.policy.gather(policy)
+                _kernels.evaluate_by_krylov(*system, V, not backward, self.basis, _KRYLOV_REDUCTION)
+        return V
+
+
+def _stack(plans: list[Plan]) -> Plan:
+    def column(name: str) -> np.ndarray:
+        return np.array([getattr(plan, name) for plan in plans])
+
+    names = ("values", "policy", "iterations", "residual", "converged", "value_bound", "policy_loss_bound")
+    return Plan(**{name: column(name) for name in names}, method=plans[0].method + ", one by one")
