@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -172,9 +173,10 @@ def test_a_failed_part_in_another_process(ra3, monkeypatch, how, message):
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
 def test_interrupt_and_go_on(ra3, tmp_path, monkeypatch, jobs, how):
     """Stopped while part c runs for ever; then the same command finishes the rest."""
-    script = "import sys, fake_experiment as f; from experiments import cli; "
-    script += "if_main = __name__ == '__main__'; "
-    script += "sys.exit(if_main and cli.main(sys.argv[1:], {'fake': f.ENTRY}))"
+    # A job in the background of a shell is born deaf to SIGINT; the command is not to inherit that from the tests.
+    script = "import signal, sys, fake_experiment as f; from experiments import cli; "
+    script += "signal.signal(signal.SIGINT, signal.default_int_handler); "
+    script += "sys.exit(cli.main(sys.argv[1:], {'fake': f.ENTRY}))"
     arguments = ["reproduce", "--preset", "smoke", "--jobs", str(jobs)]
     environment = {**os.environ, fake_experiment.WAIT: "c", "PYTHONPATH": str(Path(__file__).parent)}
     process = subprocess.Popen(
@@ -186,20 +188,25 @@ def test_interrupt_and_go_on(ra3, tmp_path, monkeypatch, jobs, how):
         start_new_session=True,
     )
     run = stored(str(tmp_path / "runs"))
-    deadline = time.monotonic() + 60
-    while not (run.path("a").exists() and run.path("b").exists() and "c" in (tmp_path / "log").read_text()):
-        assert process.poll() is None and time.monotonic() < deadline
-        time.sleep(0.05)
-    if how == signal.SIGINT:
-        os.killpg(process.pid, how)  # as a terminal does
-    else:
-        process.kill()
-    error = process.communicate(timeout=30)[1]
+    try:
+        deadline = time.monotonic() + 60
+        while not (run.path("a").exists() and run.path("b").exists() and "c" in (tmp_path / "log").read_text()):
+            assert process.poll() is None and time.monotonic() < deadline
+            time.sleep(0.05)
+        if how == signal.SIGINT:
+            os.killpg(process.pid, how)  # as a terminal does
+        else:
+            process.kill()
+        # Workers hold standard error open: when this returns, they are gone too.
+        error = process.communicate(timeout=30)[1]
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
     if how == signal.SIGINT:
         assert process.returncode == 130
         assert error.splitlines()[-1].startswith("ra3: error: interrupted")
         assert "Traceback" not in error
-    # Workers hold standard error open: that communicate returned says that they are gone too.
     computed(tmp_path)
     assert ra3(*arguments)[0] == 0
     assert computed() == ["c"]
