@@ -1,0 +1,1 @@
+"""Statements of the theory as code: bounds, and what they bound."""
