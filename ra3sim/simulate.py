@@ -304,9 +304,8 @@ class _RowSampler:
 def _draw(weights: np.ndarray, uniform: float) -> int:
     """The entry that a uniform number in [0, 1) falls on; never one of weight 0."""
     cumulated = weights.cumsum()
-    found = cumulated.searchsorted(uniform * cumulated[-1], side="right")
-    # Rounding may lead past the last positive entry: that is where the sum is first complete.
-    return int(min(found, cumulated.searchsorted(cumulated[-1])))
+    # In floating point, too, the product is below the whole sum, so what is found adds to the sum before it.
+    return int(cumulated.searchsorted(uniform * cumulated[-1], side="right"))
 
 
 def _chosen(what: str, value: Any, available: np.ndarray, names: Any, where: Any) -> int:

@@ -11,7 +11,7 @@ from gymnasium.envs.registration import EnvSpec
 from gymnasium.utils.env_checker import check_env
 
 from ra3sim import envs
-from ra3sim.envs._grid import Grid
+from ra3sim.envs._grid import Grid, named_cells
 from ra3sim.mdp import MDP
 from ra3sim.options import OptionSet
 from ra3sim.simulate import TabularEnv
@@ -91,6 +91,29 @@ def test_contract_frequencies(mdp):
             assert info["discount"] == (0 if terminated else mdp.discount)
             assert (info["action_mask"] == mdp.available[after]).all()
         assert_frequencies(counts, rows[[int(pair)]].toarray()[0], tests=len(MAKERS) * len(pairs))
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        partial(envs.fourrooms, slip=0.0),
+        partial(envs.keydoor, 3),
+        partial(envs.chain, 5),
+        partial(envs.from_gymnasium, "FrozenLake-v1", 0.9, is_slippery=False),
+        partial(envs.from_gymnasium, "Taxi-v4", 0.9),
+        partial(envs.from_gymnasium, "CliffWalking-v1", 0.9),
+    ],
+)
+def test_moves_go_where_their_names_say(make):
+    mdp = make()
+    cells = named_cells(mdp)
+    to = mdp.transitions.argmax(-1)
+    for action, move in enumerate(mdp.action_names):
+        moved = (to[:, action] != np.arange(mdp.num_states)) & mdp.reachable()
+        steps = cells[to[moved, action]] - cells[moved]
+        near = steps[np.abs(steps).sum(1) == 1]  # falls from the cliff go far, and the end of Taxi has no cell
+        wanted = {"up": (-1, 0), "right": (0, 1), "down": (1, 0), "left": (0, -1)}.get(move)
+        assert len(near) == 0 if wanted is None else (len(near) > 0 and (near == wanted).all())
 
 
 @pytest.mark.parametrize("family", ["FourRooms", "Chain", "KeyDoor", "Garnet"])

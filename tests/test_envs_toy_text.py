@@ -7,7 +7,6 @@ import scipy.sparse as sp
 from agreement import assert_frequencies, assert_mean
 
 from ra3sim.envs import from_gymnasium, from_minigrid
-from ra3sim.envs._grid import named_cells
 
 TABLES = [
     ("FrozenLake-v1", {}),
@@ -69,17 +68,28 @@ def test_toy_text_ends():
     assert taxi.rewards[at, 5] == 20 and taxi.transitions[at, 5, 500] == 1
 
 
-@pytest.mark.parametrize("name", ["FrozenLake-v1", "Taxi-v4", "CliffWalking-v1"])
-def test_toy_text_moves_go_where_their_names_say(name):
-    mdp = from_gymnasium(name, 0.9, **({"is_slippery": False} if name == "FrozenLake-v1" else {}))
-    cells = named_cells(mdp)
-    to = mdp.transitions.argmax(-1)
-    for action, move in enumerate(mdp.action_names):
-        moved = (to[:, action] != np.arange(mdp.num_states)) & mdp.reachable()
-        steps = cells[to[moved, action]] - cells[moved]
-        near = steps[np.abs(steps).sum(1) == 1]  # falls from the cliff go far, and the end of Taxi has no cell
-        wanted = {"up": (-1, 0), "right": (0, 1), "down": (1, 0), "left": (0, -1)}.get(move)
-        assert len(near) == 0 if wanted is None else (len(near) > 0 and (near == wanted).all())
+class Table(gymnasium.Env):
+    """An environment that is nothing but a table, with one state of every kind."""
+
+    def __init__(self):
+        self.P = {
+            0: {0: [(0.5, 1, 2.0, True), (0.25, 2, 4.0, True), (0.25, 2, 0.0, False)]},
+            1: {
+                0: [(1.0, 1, 1.0, False)]
+            },  # entered by an end alone; that it goes on in a loop of its own does not matter
+            2: {0: [(0.5, 3, 1.0, True), (0.5, 0, 1.0, True)]},  # entered both ways
+            3: {0: [(1.0, 3, 7.0, True)]},  # entered by ends alone
+        }
+        self.initial_state_distrib = np.array([1.0, 0.0, 0.0, 0.0])  # 0: a start that is entered by an end alone
+
+
+def test_toy_text_endings_of_every_kind():
+    mdp = from_gymnasium(Table(), 0.9)
+    assert np.flatnonzero(mdp.terminal).tolist() == [1, 3, 4]
+    assert mdp.transitions[0, 0].tolist() == [0, 0.5, 0.25, 0, 0.25]
+    assert mdp.transitions[2, 0].tolist() == [0, 0, 0, 0.5, 0.5]
+    assert mdp.rewards.ravel().tolist() == [2, 0, 1, 0, 0]
+    assert mdp.start.tolist() == [1, 0, 0, 0, 0] and mdp.state_names == ("0", "1", "2", "3", "end")
 
 
 def test_toy_text_value_of_the_cliff_walk():
@@ -174,12 +184,13 @@ def test_minigrid_follows_the_real_environment(name):
 def test_minigrid_leaves_the_environment_as_reset():
     env = gymnasium.make("MiniGrid-DoorKey-5x5-v0")
     mdp = from_minigrid(env, 0.9, seed=6)
-    after, _ = env.reset(seed=6)
-    same, _ = gymnasium.make("MiniGrid-DoorKey-5x5-v0").reset(seed=6)
-    assert (after["image"] == same["image"]).all()
     assert mdp.state_names[0] == facts(env.unwrapped)
     assert mdp.reachable().all()
-    assert env.unwrapped.np_random.random() != env.unwrapped.np_random.random()
+    other = gymnasium.make("MiniGrid-DoorKey-5x5-v0")
+    fresh, _ = other.reset(seed=6)
+    assert (env.unwrapped.gen_obs()["image"] == fresh["image"]).all()
+    assert env.unwrapped._reward() == other.unwrapped._reward()
+    assert env.unwrapped.np_random.random() == other.unwrapped.np_random.random()
 
 
 MINIGRID_ERRORS = {

@@ -13,7 +13,7 @@ from gymnasium.utils.env_checker import check_env
 from ra3sim import envs
 from ra3sim.mdp import MDP
 from ra3sim.options import OptionSet
-from ra3sim.simulate import OptionEnv, TabularEnv, _draw, rollout_model
+from ra3sim.simulate import OptionEnv, TabularEnv, _draw, _RowSampler, rollout_model
 from ra3sim.smdp import SMDP, expected_durations
 
 RIGHT = 1  # in the chain
@@ -395,6 +395,30 @@ def test_stored_zeros_are_never_drawn():
     env = TabularEnv(mdp)
     env.reset(seed=0)
     assert {env.step(0)[0] for _ in range(200)} == {1, 2}
+
+
+class LastNumber:
+    """A generator that always gives the largest number below 1."""
+
+    def random(self, size):
+        return np.full(size, np.nextafter(1.0, 0.0))
+
+
+def test_row_sampler_at_the_end_of_a_row():
+    """There ``row + uniform`` rounds to the next row, and still the last positive entry is drawn."""
+    stored = (np.tile([0.0, 0.5, 0.5, 0.0], 1000), np.tile(np.arange(4), 1000), np.arange(0, 4001, 4))
+    sampler = _RowSampler(sp.csr_array(stored, shape=(1000, 4)))
+    assert sampler.draw(np.array([998, 999]), LastNumber()).tolist() == [2, 2]
+
+
+def test_standard_errors():
+    """One slippery step: the outcome is Bernoulli; walking until it moves: the duration is geometric."""
+    mdp = envs.chain(4, slip=0.3)
+    one = rollout_model(mdp, OptionSet.primitives(mdp), "right", 0, 40_000, seed=0)
+    np.testing.assert_allclose(one.outcome.error[1], 0.9 * np.sqrt(0.3 * 0.7 / 40_000), rtol=0.02)
+    walk = OptionSet.from_policy(np.tile([0.0, 1.0], (4, 1)), [0, 1, 1, 1])
+    until = rollout_model(mdp, walk, 0, 0, 40_000, seed=0)
+    np.testing.assert_allclose(until.duration.error, np.sqrt(0.3 / 0.7**2 / 40_000), rtol=0.05)
 
 
 @pytest.mark.parametrize("uniform", [0.0, 0.3, np.nextafter(1.0, 0.0)])

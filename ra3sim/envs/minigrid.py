@@ -162,15 +162,16 @@ class _World:
 
 @contextlib.contextmanager
 def _bare(env: Any) -> Iterator[None]:
-    """The environment without observations (most of a step's time), with reward 1 for success, its chance watched."""
-    generator = env._np_random
+    """The environment without observations (most of a step's time), with reward 1 for success, its chance watched.
+
+    A reset has to follow: it brings a new random generator.
+    """
     env.gen_obs = lambda: None
     env._reward = lambda: 1.0
-    env._np_random = _Watched(generator)
+    env._np_random = _Watched(env.np_random)
     try:
         yield
     finally:
-        env._np_random = generator
         del env.gen_obs, env._reward
 
 
