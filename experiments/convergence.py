@@ -205,7 +205,7 @@ def _frame(axis: Any, part: Mapping[str, Any], last: int) -> None:
     # Room above the curves for the legend.
     top = max(float(line.get_ydata()[0]) for line in axis.lines)
     axis.set_ylim(part["epsilon"] / 10, top * 10 ** (0.75 * len(part["spaces"])))
-    axis.legend(loc="upper right")
+    axis.legend(loc="upper right", fontsize=6.5, handlelength=1.6, borderaxespad=0.2, labelspacing=0.4)
 
 
 def _draw_key(axis: Any, config: Config) -> None:
@@ -222,7 +222,7 @@ def _draw_key(axis: Any, config: Config) -> None:
     )
     axis.plot([], [], color="0.2", linestyle="--", linewidth=0.9, label="sharp bound γ̄$^N$ R$_{max}$/(1−γ̄)")
     axis.plot([], [], color="0.2", linestyle=":", linewidth=0.9, label="published e$^{−(1−γ̄)N}$ R$_{max}$/(1−γ̄)")
-    axis.plot([], [], color="0.6", linewidth=3, label="bound from below, π = hallway options")
+    axis.plot([], [], color="0.6", linewidth=3, label="bound from below, π: hallway options")
     axis.plot([], [], color="0.5", linewidth=0.7, label=f"ε = {config.accuracy:g} max |r|")
     axis.legend(loc="center", fontsize=8)
 

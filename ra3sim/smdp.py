@@ -6,11 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import scipy.linalg
 import scipy.sparse as sp
-import scipy.sparse.linalg
 
 from ra3sim import _check
+from ra3sim._linear import factor
 from ra3sim.mdp import MDP, _state_mask
 from ra3sim.options import OptionSet, drop_rows, option_numbers, reached, reaching
 
@@ -285,7 +284,7 @@ def expected_durations(mdp: MDP, options: OptionSet) -> np.ndarray:
         going_on = _going_on(mdp, options, int(node))
         duration = np.ones(mdp.num_states)
         if options.next_node[node] == node:
-            duration[at] = _solve(_block(going_on, at, at), np.ones((at.size, 1)))[:, 0]
+            duration[at] = factor(_block(going_on, at, at))(np.ones(at.size))
         else:
             duration += going_on @ steps[options.next_node[node]]
         steps[node] = duration
@@ -354,9 +353,9 @@ def _node_model(
     # Only states in which the option can really end are columns of its outcome.
     columns = np.flatnonzero(np.asarray((ending[at] != 0).sum(0)).ravel())
     right = _block(ending, at, columns)
-    solution = _solve(_block(going_on, at, at), reward[at][:, None], right)
+    solution = _solve(_block(going_on, at, at), reward[at], right)
     full_reward = np.zeros(mdp.num_states)
-    full_reward[at] = solution[0][:, 0]
+    full_reward[at] = solution[0]
     if not mdp.is_sparse:
         outcome = np.zeros((mdp.num_states, mdp.num_states))
         outcome[np.ix_(at, columns)] = solution[1]
@@ -374,24 +373,18 @@ def _scale_columns(matrix: Any, factors: np.ndarray) -> Any:
     return sp.csr_array(matrix @ sp.diags_array(factors)) if sp.issparse(matrix) else matrix * factors
 
 
-def _solve(going_on: Any, reward: np.ndarray, right: Any = None) -> Any:
-    """``(I - going_on)^-1`` times the reward column and, if given, times the outcome columns; one factorisation."""
-    size = going_on.shape[0]
+def _solve(going_on: Any, reward: np.ndarray, right: Any) -> tuple[np.ndarray, Any]:
+    """``(I - going_on)^-1`` times the reward and times the outcome columns; one factorisation."""
+    solve = factor(going_on)
     if not sp.issparse(going_on):
-        factors = scipy.linalg.lu_factor(np.eye(size) - going_on, overwrite_a=True)
-        solve = lambda b: scipy.linalg.lu_solve(factors, b)  # noqa: E731
-        return solve(reward) if right is None else (solve(reward), solve(right))
-    factors = sp.linalg.splu(sp.csc_array(sp.eye_array(size) - going_on))
-    if right is None:
-        return factors.solve(reward)
+        return solve(reward), solve(right)
     # A few hundred dense columns at a time: memory stays in proportion to the sparse result.
     right = sp.csc_array(right)
     blocks = [
-        sp.csr_array(factors.solve(right[:, first : first + _COLUMNS].toarray()))
+        sp.csr_array(solve(right[:, first : first + _COLUMNS].toarray()))
         for first in range(0, right.shape[1], _COLUMNS)
     ]
-    outcome = sp.hstack(blocks) if blocks else sp.csr_array((size, 0))
-    return factors.solve(reward), outcome
+    return solve(reward), sp.hstack(blocks) if blocks else sp.csr_array(right.shape)
 
 
 _COLUMNS = 256

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
-import scipy.sparse.linalg  # noqa: F401  (makes sp.linalg known)
 
 from ra3sim import _check
+from ra3sim._linear import factor
 from ra3sim.mdp import MDP
 from ra3sim.planning.plan import Plan, contracting_mass, rounding_bound
 from ra3sim.smdp import SMDP
@@ -48,7 +48,7 @@ def evaluate_policy(model: MDP | SMDP, policy: Any) -> Plan:
             matrix = sp.csr_array(sum(sp.diags_array(mix[:, z]) @ part for z, part in enumerate(parts)))
         else:
             matrix = sum(mix[:, z, None] * part for z, part in enumerate(parts))
-        values = _linear_solve(matrix, reward)
+        values = factor(matrix)(reward)
     residual = float(np.abs(reward + matrix @ values - values).max(initial=0))
     rounding = rounding_bound(model, values)
     return Plan(
@@ -87,11 +87,5 @@ def check_policy(model: SMDP, policy: Any) -> np.ndarray:
 
 def exact_values(model: SMDP, policy: np.ndarray) -> np.ndarray:
     """V^π of a deterministic policy, by LAPACK or SuperLU."""
-    return _linear_solve(*model.under(policy))
-
-
-def _linear_solve(matrix: Any, reward: np.ndarray) -> np.ndarray:
-    size = len(reward)
-    if sp.issparse(matrix):
-        return sp.linalg.spsolve(sp.csc_array(sp.eye_array(size) - matrix), reward)
-    return np.linalg.solve(np.eye(size) - matrix, reward)
+    matrix, reward = model.under(policy)
+    return factor(matrix)(reward)
