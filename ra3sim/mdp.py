@@ -162,7 +162,8 @@ class MDP:
     def _check_terminal_rows(self) -> None:
         for state in np.flatnonzero(self.terminal):
             rows = self.rows()[state * self.num_actions : (state + 1) * self.num_actions]
-            leaves = (np.asarray(rows[:, [state]].todense() if self.is_sparse else rows[:, state]) != 1).any()
+            back = np.asarray(rows[:, [state]].todense() if self.is_sparse else rows[:, state])
+            leaves = (np.abs(back - 1) > _check.ROW_SUM_TOLERANCE).any()
             if leaves or self.rewards[state].any():
                 raise ValueError(
                     f"terminal: state {state} moves on or is rewarded; make its rows self-loops with reward 0 "

@@ -169,7 +169,8 @@ class OptionSet:
     def point(mdp: MDP, landmarks: Sequence[int]) -> OptionSet:
         """For each landmark, the option that goes there: its policy maximises E[γ^τ], it ends on arrival.
 
-        An option is available where it reaches its landmark (or the end of the episode) for sure; not at the landmark.
+        An option is available where it reaches its landmark, or the end of the episode, for sure, and where E[γ^τ] is
+        above 1e-9 (farther away, rounding would choose the way); not at the landmark.
 
         Raises:
             ValueError: an unknown state, or a landmark that cannot be reached from anywhere.
@@ -186,13 +187,12 @@ class OptionSet:
         for z, landmark in enumerate(landmarks):
             if not 0 <= landmark < mdp.num_states:
                 raise ValueError(f"landmarks: there is no state {landmark}; states are 0 to {mdp.num_states - 1}")
-            plan = solve(_errand(mdp, landmark), tolerance=1e-9)
+            plan = solve(_errand(mdp, landmark), tolerance=_ERRAND_TOLERANCE)
             policy[z, states, np.maximum(plan.policy, 0)] = 1
             ends = (states == landmark) | mdp.terminal
             graph = sp.csr_array(mdp.under(policy[z])[0])
             stuck = ~reaching(graph, ends)
-            # States that never get to the landmark itself (only to some other end) gain nothing from going.
-            pays = reaching(graph, states == landmark)
+            pays = plan.values > 10 * _ERRAND_TOLERANCE
             initiation[z] = pays & ~reaching(drop_rows(graph, ends), stuck) & ~ends
             if not initiation[z].any():
                 raise ValueError(f"landmarks: state {landmark} cannot be reached for sure from any other state")
@@ -248,6 +248,9 @@ class OptionSet:
     def __repr__(self) -> str:
         shown = ", ".join(self.names[:4]) + (", ..." if len(self) > 4 else "")
         return f"<OptionSet: Z={len(self)}, S={self.num_states}, A={self.num_actions}: {shown}>"
+
+
+_ERRAND_TOLERANCE = 1e-10
 
 
 def one_hot(actions: Any, num_actions: int) -> np.ndarray:

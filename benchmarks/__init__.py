@@ -1,0 +1,1 @@
+"""Speed and memory against the alternatives that a user would pick, each pair in one run."""
