@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import threadpoolctl
 
 from experiments import style
 from experiments.registry import Entry
@@ -51,7 +52,14 @@ def run_part(config: Config, part: str, seed: np.random.SeedSequence, progress) 
     progress(0.5)
     steps = np.random.default_rng(seed).normal(size=(config.steps, 8))
     # The product goes through BLAS, whose last digits depend on the number of threads.
-    return {"walk": np.cumsum(steps, 0), "product": steps @ steps.T, "end": steps.sum(), "note": ("part", part)}
+    threads = max(pool["num_threads"] for pool in threadpoolctl.threadpool_info() if pool["user_api"] == "blas")
+    return {
+        "walk": np.cumsum(steps, 0),
+        "product": steps @ steps.T,
+        "end": steps.sum(),
+        "threads": threads,
+        "note": ("part", part),
+    }
 
 
 def figure(config: Config, data: dict, folder: Path) -> list[Path]:

@@ -137,8 +137,9 @@ def test_jobs_do_not_change_a_bit(ra3):
     assert sorted(computed()) == ["a", "a", "b", "b", "c", "c"]
     for part in "abc":
         one, two = (stored(runs, steps=500, picture=True).read(part)[0] for runs in ("one", "two"))
-        assert one.keys() == two.keys() == {"walk", "product", "end", "note"}
+        assert one.keys() == two.keys() == {"walk", "product", "end", "threads", "note"}
         assert all(np.array_equal(one[name], two[name]) for name in one)
+        assert one["threads"] == 1
     for name in FULL[1:]:
         assert Path("out1", name).read_bytes() == Path("out2", name).read_bytes()
 
@@ -177,8 +178,9 @@ def test_interrupt_and_go_on(ra3, tmp_path, monkeypatch, jobs, how):
     script = "import signal, sys, fake_experiment as f; from experiments import cli; "
     script += "signal.signal(signal.SIGINT, signal.default_int_handler); "
     script += "sys.exit(cli.main(sys.argv[1:], {'fake': f.ENTRY}))"
+    tests = Path(__file__).resolve().parent
     arguments = ["reproduce", "--preset", "smoke", "--jobs", str(jobs)]
-    environment = {**os.environ, fake_experiment.WAIT: "c", "PYTHONPATH": str(Path(__file__).parent)}
+    environment = {**os.environ, fake_experiment.WAIT: "c", "PYTHONPATH": f"{tests}{os.pathsep}{tests.parent}"}
     process = subprocess.Popen(
         [sys.executable, "-c", script, *arguments],
         env=environment,
@@ -194,7 +196,13 @@ def test_interrupt_and_go_on(ra3, tmp_path, monkeypatch, jobs, how):
             assert process.poll() is None and time.monotonic() < deadline
             time.sleep(0.05)
         if how == signal.SIGINT:
-            os.killpg(process.pid, how)  # as a terminal does
+            # A terminal sends it to every process; the parent alone is to answer. The others hear it first here.
+            children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+            for child in children.read_text().split() if children.exists() else []:
+                os.kill(int(child), how)
+            time.sleep(0.5)
+            assert process.poll() is None
+            os.killpg(process.pid, how)
         else:
             process.kill()
         # Workers hold standard error open: when this returns, they are gone too.
@@ -248,6 +256,12 @@ def test_bad_input_is_one_line(ra3, arguments, message):
     Path("occupied").write_text("a file")
     assert message in one_line_error(ra3(*arguments))
     assert computed() == []
+
+
+def test_folders_that_cannot_be_written_to(ra3, monkeypatch):
+    monkeypatch.setattr(os, "access", lambda path, _: Path(path) != Path("locked"))
+    assert "--out: locked cannot be written to" in one_line_error(ra3("reproduce", "--out", "locked"))
+    assert "--runs: locked cannot be written to" in one_line_error(ra3("reproduce", "--runs", "locked"))
 
 
 def test_help_says_what_there_is(capsys):
