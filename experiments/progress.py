@@ -81,6 +81,8 @@ class Ticker:
             self.say(f"{counted}, {label}: {in_words(now - self.start)} gone, {self.remaining(done)}")
 
     def remaining(self, done: float) -> str:
+        if done >= self.total:
+            return "done"
         left = time_left(self.clock() - self.start, done, self.total)
         return "time left unknown" if left is None else f"about {in_words(left)} left"
 

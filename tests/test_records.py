@@ -173,9 +173,11 @@ def test_plain_lines_come_with_parts_and_not_too_often():
         shown.update(1, "x a")
         now[0] = 36.0
         shown.update(1.5, "x b")
+        shown.update(4, "x d")
     assert file.getvalue().splitlines() == [
         "1 of 4 parts, x a: 20 s gone, about 1 min 00 s left",
         "1 of 4 parts, x b: 36 s gone, about 1 min 00 s left",
+        "4 of 4 parts, x d: 36 s gone, done",
     ]
 
 
