@@ -111,8 +111,9 @@ def values_of_policy_dense(matrix, rewards, scale, state_stride, option_stride, 
 
 @jit
 def evaluate_dense(
-    matrix, rewards, scale, state_stride, option_stride, policy, masses, tolerance, width, sweeps, lu, V, work
-):
+    matrix, rewards, scale, state_stride, option_stride, policy, masses, tolerance, width, sweeps, lu, may_shift,
+    V, work,
+):  # fmt: skip
     """Improve V towards V^π, by sweeps until the shift bounds are narrow, or by LAPACK where that is cheaper.
 
     A policy that is not yet the best deserves no more than a tenth of its ``width``, unless sweeps are quick (each a
@@ -138,7 +139,8 @@ def evaluate_dense(
         width = new
     if exact:
         V[:] = values_of_policy_dense(matrix, rewards, scale, state_stride, option_stride, policy)
-    else:
+    elif may_shift and new <= aim:
+        # A wide range says too little of where V^π lies; then the sweeps alone are the safe step.
         middle = (shift_low + shift_high) / 2
         for s in range(states):
             V[s] = V[s] + middle if policy[s] >= 0 else 0.0
@@ -170,7 +172,7 @@ def solve_dense(
             guess = backups == 0 and lu == CHOOSE_LU
             exact = evaluate_dense(
                 matrix, rewards, scale, state_stride, option_stride, policy, masses, tolerance / 4, width,
-                min(sweeps, GUESS_SWEEPS) if guess else sweeps, NEVER_LU if guess else lu, TV, V,
+                min(sweeps, GUESS_SWEEPS) if guess else sweeps, NEVER_LU if guess else lu, stalls < 3, TV, V,
             )  # fmt: skip
             V[:] = TV
             solved += exact
@@ -183,12 +185,13 @@ def solve_dense(
         shift_low, shift_high = certificate(low, high, masses[0], masses[1])
         rounding = rounding_unit * (reward_size + masses[1] * np.abs(V).max()) / (1 - masses[1])
         width = shift_high - shift_low
-        stalls = stalls + 1 if width >= best_width else 0
+        # Counted, not forgiven: shifting is a heuristic, without it modified policy iteration is known to converge.
+        stalls = stalls + 1 if width >= best_width else stalls
         best_width = min(width, best_width)
         if stalls > 3 and lu == CHOOSE_LU:
-            lu, stalls = ALWAYS_LU, 0
-        # An exact policy that does not change, or no progress any more: the floor of rounding is reached.
-        stuck = (lu == ALWAYS_LU and solved > 0 and changes == 0) or stalls > 30
+            lu = ALWAYS_LU
+        # The floor of rounding, where nothing improves any more; an unchanged exact policy is the last.
+        stuck = width <= 2 * rounding or (lu == ALWAYS_LU and solved > 0 and changes == 0)
         if width / 2 + rounding <= tolerance or stuck or backups >= limit:
             break
     middle = (shift_low + shift_high) / 2

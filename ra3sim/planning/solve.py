@@ -160,7 +160,6 @@ def _solve_sparse(
         "policy iteration": _Exact,
         "modified policy iteration": _Sweeps,
     }[method](model, arrays, tolerance)
-    stalls, best = 0, np.inf
     for n in range(1, limit + 1):
         low, high, changes = full_backup(V, TV, policy)
         if low > high:
@@ -168,13 +167,9 @@ def _solve_sparse(
         shift_low, shift_high = _kernels.certificate(low, high, *masses)
         rounding = rounding_bound(model, V) / (1 - masses[1])
         width = shift_high - shift_low
-        stalls = stalls + 1 if width > 0.9 * best else 0
-        best = min(best, width)
         # At the floor of rounding nothing improves any more; an unchanged exact policy is the last.
-        done = (
-            width / 2 + rounding <= tolerance or (improve.exact and n > 1 and changes == 0) or stalls > improve.patience
-        )
-        if done or n == limit:
+        floor = width <= 2 * rounding or (improve.exact and n > 1 and changes == 0)
+        if width / 2 + rounding <= tolerance or floor or n == limit:
             break
         V = improve(V, TV, policy, width)
     values = TV + (shift_low + shift_high) / 2
@@ -188,7 +183,7 @@ def _solve_sparse(
 class _Exact:
     """Howard's evaluation, by SuperLU."""
 
-    name, exact, patience = "sparse policy iteration (SuperLU)", True, 3
+    name, exact = "sparse policy iteration (SuperLU)", True
 
     def __init__(self, model: SMDP, arrays: tuple, tolerance: float) -> None:
         self.model = model
@@ -219,7 +214,7 @@ class _Policy:
 class _Sweeps:
     """Puterman and Shin's evaluation: a fixed number of (Gauss-Seidel) sweeps of the policy."""
 
-    name, exact, patience = "sparse modified policy iteration (20 Gauss-Seidel sweeps)", False, 200
+    name, exact = "sparse modified policy iteration (20 Gauss-Seidel sweeps)", False
 
     def __init__(self, model: SMDP, arrays: tuple, tolerance: float) -> None:
         self.policy = _Policy(model, arrays)
@@ -235,7 +230,7 @@ class _Sweeps:
 class _GaussSeidelKrylov:
     """Gauss-Seidel backups and GMRES cycles, several a certificate; sweeps alone where GMRES does not help."""
 
-    name, exact, patience = "sparse inexact policy iteration (Gauss-Seidel, GMRES)", False, 200
+    name, exact = "sparse inexact policy iteration (Gauss-Seidel, GMRES)", False
 
     def __init__(self, model: SMDP, arrays: tuple, tolerance: float) -> None:
         self.arrays = arrays
