@@ -45,8 +45,8 @@ def main() -> int:
         f"rewards and masks {model['R and masks MB']:.0f} MB. Finding the options' policies took "
         f"{model['point options']:.1f} s more.",
         "",
-        "Compilation, once per machine (cached on disk), not in the figures above: a first dense and a first sparse solve "
-        f"take {compiled['empty']:.1f} s with an empty cache, {compiled['filled']:.2f} s with a filled one.",
+        "Compilation, once per machine (cached on disk), is not in the figures above: a first dense and a first sparse "
+        f"solve take {compiled['empty']:.1f} s with an empty cache, {compiled['filled']:.2f} s with a filled one.",
         "",
         f"One core, discount {planning.DISCOUNT}, ‖V − V*‖ ≤ {planning.TOLERANCE:g} (ours certified, all checked), the "
         f"two sides in turn; construction and validation of the models not timed for either. Seed {planning.SEED}. "

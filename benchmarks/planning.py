@@ -81,10 +81,9 @@ def dense() -> Iterator[Row]:
         values = lapack_policy_iteration(transitions, rewards)
         assert np.abs(values - reference).max() <= TOLERANCE
 
-    yield Row(
-        "dense, slow mixing, S=500, A=10", solve(model).method, "NumPy + LAPACK policy iteration", ours(model, lapack, 15),
-        "1/1.2",
-    )  # fmt: skip
+    timed = ours(model, lapack, 15)
+    task, other = "dense, slow mixing, S=500, A=10", "NumPy + LAPACK policy iteration"
+    yield Row(task, solve(model).method, other, timed, "1/1.2")
 
 
 def sparse() -> Iterator[Row]:
@@ -215,7 +214,7 @@ def option_model() -> dict[str, float]:
 
 
 def compilation() -> dict[str, float]:
-    """Seconds of a first small solve (dense, then sparse) in a new process, with an empty and with a filled disk cache."""
+    """Seconds of a first small solve, dense and sparse, in a new process; with an empty and a filled disk cache."""
     program = (
         "import time, numpy as np, ra3sim\n"
         "mdp = ra3sim.MDP(np.full((4, 2, 4), 0.25), np.ones((4, 2)), 0.9)\n"

@@ -1,5 +1,7 @@
 """Planners against plain loops, QuantEcon, exact constructions, and the guarantees that they state."""
 
+from fractions import Fraction
+
 import numpy as np
 import pytest
 import scipy.sparse as sp
@@ -143,6 +145,9 @@ def test_certificates_hold(name, method, tolerance):
         own = evaluate_policy(model, plan.policy)
         loss = (exact.values - own.values).max()
         assert loss <= plan.policy_loss_bound + exact.value_bound + own.value_bound
+        if method != "value iteration":
+            # The values lie in the middle of the range that is known to hold both V* and the policy's own values.
+            assert plan.policy_loss_bound == pytest.approx(2 * plan.value_bound)
         assert (plan.policy >= 0).tolist() == (~model.terminal).tolist()
 
 
@@ -156,6 +161,7 @@ def test_the_bound_of_value_iteration_holds_after_every_sweep_and_from_any_start
         assert trace.shape == (13, model.num_states) and not trace[:, model.terminal].any()
         for n in range(1, 13):
             plan = value_iteration(model, V_0, iterations=n)
+            assert plan.residual == pytest.approx(np.abs(trace[n] - trace[n - 1]).max(), abs=1e-12)
             np.testing.assert_array_equal(plan.values, trace[n])
             error = np.abs(plan.values - exact.values).max()
             assert error <= plan.value_bound + exact.value_bound
@@ -259,6 +265,45 @@ def test_auto_says_what_it_did_and_turns_to_lapack_where_sweeps_are_slow():
     assert solve(sparse_twin(MODELS["fast, equal"])).method.startswith("sparse")
 
 
+def exact_solution(matrix, right):
+    """x with (I - matrix) x = right, over the rationals; floats are taken for the numbers that they are."""
+    n = len(right)
+    rows = [[Fraction(int(i == j)) - Fraction(matrix[i][j]) for j in range(n)] + [Fraction(right[i])] for i in range(n)]
+    for i in range(n):
+        pivot = next(r for r in range(i, n) if rows[r][i])
+        rows[i], rows[pivot] = rows[pivot], rows[i]
+        rows[i] = [x / rows[i][i] for x in rows[i]]
+        for r in range(n):
+            if r != i and rows[r][i]:
+                rows[r] = [x - rows[r][i] * y for x, y in zip(rows[r], rows[i], strict=True)]
+    return [row[n] for row in rows]
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_guarantees_hold_over_the_rationals_rounding_included(seed):
+    """At γ̄ close to 1 the rounding is most of the error; the bounds must still cover it."""
+    rng = np.random.default_rng(seed)
+    states, options = 5, 3
+    P = rng.dirichlet(np.ones(states), size=(options, states)) * rng.uniform(0.999, 0.9999, (options, states, 1))
+    model = SMDP(rng.normal(size=(options, states)), P)
+    plan = solve(model, tolerance=1e-7)
+    policy = plan.policy
+    # model.P is what the planner saw, as exact rationals.
+    exact = exact_solution(model.P[policy, np.arange(states)].tolist(), model.R[policy, np.arange(states)].tolist())
+    for z in range(options):
+        for s in range(states):
+            action = Fraction(model.R[z, s]) + sum(Fraction(p) * v for p, v in zip(model.P[z, s], exact, strict=True))
+            assert action <= exact[s], "the policy is not optimal"
+    for found in (
+        plan,
+        evaluate_policy(model, policy),
+        solve(sparse_twin(model), tolerance=1e-7),
+        value_iteration(model),
+    ):
+        errors = [abs(Fraction(v) - x) for v, x in zip(found.values, exact, strict=True)]
+        assert 0 < max(errors) <= Fraction(found.value_bound)
+
+
 def batch_arguments(tasks=6, seed=0):
     rng = np.random.default_rng(seed)
     transitions = rng.dirichlet(np.ones(5), size=(tasks, 5, 3))
@@ -280,6 +325,7 @@ def test_a_batch_is_its_tasks_whatever_the_form_and_the_threads():
         np.testing.assert_allclose(single.P[0][~terminal].sum(-1), discounts[i])
         np.testing.assert_array_equal(single.available.T, arguments["available"][i] & ~terminal[:, None])
     reference = [plain_values(s) for s in singles]
+    np.testing.assert_allclose(batch.masses, [s.mass_range for s in singles], rtol=0, atol=1e-13)
     stacked = SMDPBatch.stack(singles)
     results = [solve_batch(batch, tolerance=1e-10), solve_batch(batch, tolerance=1e-10, threads=4)]
     results += [solve_batch(stacked, tolerance=1e-10), solve_batch(singles, tolerance=1e-10, method="policy iteration")]

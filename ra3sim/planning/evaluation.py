@@ -41,7 +41,6 @@ def evaluate_policy(model: MDP | SMDP, policy: Any) -> Plan:
         wrong = (mix > 0) & ~model.available.T & ~model.terminal[:, None]
         if wrong.any():
             raise ValueError(f"policy[{_check.first(wrong, 'sz')}] > 0, but the option is not available there")
-        mix = mix * ~model.terminal[:, None]
         reward = np.einsum("sz,zs->s", mix, np.where(model.available, model.R, 0.0))
         parts = [model.option_matrix(z) for z in range(model.num_options)]
         if model.is_sparse:

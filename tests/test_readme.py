@@ -1,0 +1,45 @@
+"""The README's example runs, and its benchmark table is the one that the benchmark wrote."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ra3sim import OptionSet, solve
+from ra3sim.envs import from_gymnasium
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_example_runs_as_it_stands(tmp_path):
+    (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    lines = code.strip().splitlines()
+    assert 8 <= len(lines) <= 12
+    # What the example left behind is looked at in the same process, after its last line.
+    look = "import json; print(json.dumps([plan.values.max(), smdp.gamma_bar, len(plt.gca().lines), plan.value_bound]))"
+    command = [sys.executable, "-W", "error", "-c", code + look]
+    done = subprocess.run(
+        command, cwd=tmp_path, env={"MPLBACKEND": "agg", "HOME": str(tmp_path)}, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    best, gamma_bar, curves, bound = eval(done.stdout, {})
+    taxi = from_gymnasium("Taxi-v4", 0.95)
+    assert curves == 2 and gamma_bar == pytest.approx(0.95**3) and bound <= 1e-6
+    # In a deterministic world where every state can be left by 3 steps or ends, macros lose nothing at the best state.
+    assert best == pytest.approx(solve(taxi).values.max(), abs=1e-5)
+    assert len(OptionSet.macros(taxi, 3)) == 216
+    assert (tmp_path / "taxi.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_benchmark_table_is_what_the_benchmark_wrote():
+    (shown,) = re.findall(r"<!-- benchmarks: begin -->\n(.*?)\n?<!-- benchmarks: end -->", README, re.DOTALL)
+    written = (ROOT / "benchmarks" / "RESULTS.md").read_text(encoding="utf-8")
+    assert "other / ours" in shown and shown.strip() == written.removeprefix("# Benchmarks").strip()
+
+
+def test_links_lead_somewhere():
+    targets = re.findall(r"\]\(([^)#]+)\)", README)
+    assert len(targets) >= 3 and all((ROOT / target).is_file() for target in targets)
