@@ -298,7 +298,7 @@ def test_guarantees_hold_over_the_rationals_rounding_included(seed):
         plan,
         evaluate_policy(model, policy),
         solve(sparse_twin(model), tolerance=1e-7),
-        value_iteration(model),
+        value_iteration(model, iterations=1000),
     ):
         errors = [abs(Fraction(v) - x) for v, x in zip(found.values, exact, strict=True)]
         assert 0 < max(errors) <= Fraction(found.value_bound)
