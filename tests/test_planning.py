@@ -233,30 +233,32 @@ def test_a_krylov_cycle_has_the_least_residual_of_its_space():
     model = SMDP.from_mdp(grid_world(8, 7, 0.99, slip=0.2, sparse=True))
     plan, states = solve(model), model.num_states
     entries = model.matrix.nnz
-    system = (np.empty(entries), np.empty(entries, np.uint32), np.empty(states + 1, np.uint32), np.empty(states))
-    _kernels.gather_policy(*kernel_arrays(model), plan.policy, *system)
+    system = (np.empty(entries), np.empty(entries, np.uint32), np.empty(states + 1, np.uint32), *np.empty((3, states)))
+    V = np.random.default_rng(0).random(states) * ~model.terminal
+    _kernels.gather_residual(*kernel_arrays(model), V, plan.policy, *system)
 
     def sweep(x):
         after = x.copy()
-        for backward in (True, False):
-            _kernels.sweep_policy(*system, after, backward)
+        _kernels.sweep_forward(*system, after)
+        _kernels.sweep_backward(*system, after)
         return after
 
-    np.testing.assert_allclose(sweep(plan.values), plan.values, atol=1e-6)
-    start = np.random.default_rng(0).random(states)
-    start[model.terminal] = 0
-    # I - G, column by column, from the affine map itself; then the best of start + span(r, (I-G) r, ...).
-    operator = np.eye(states) - np.array([sweep(e) - sweep(np.zeros(states)) for e in np.eye(states)]).T
-    vectors = [sweep(start) - start]
+    # What V lacks is the fixed point of the sweeps.
+    exact = evaluate_policy(model, plan.policy).values - V
+    np.testing.assert_allclose(sweep(exact), exact, atol=1e-12)
+    # I - G, column by column, from the affine map itself; then the best of span(r, (I-G) r, ...).
+    nothing = np.zeros(states)
+    operator = np.eye(states) - np.array([sweep(e) - sweep(nothing) for e in np.eye(states)]).T
+    vectors = [sweep(nothing)]
     for _ in range(3):
         vectors.append(operator @ vectors[-1])
     directions = np.array(vectors).T
     weights = np.linalg.lstsq(operator @ directions, vectors[0])[0]
-    best = np.linalg.norm(vectors[0] - operator @ directions @ weights)
-    found = start.copy()
-    assert _kernels.evaluate_by_krylov(*system, found, True, np.empty((5, states)), 1e-12) == 2 + 2 * 4
-    assert np.linalg.norm(sweep(found) - found) == pytest.approx(best, rel=1e-6)
-    np.testing.assert_allclose(found, start + directions @ weights, atol=1e-8)
+    found = np.ones(states)
+    assert _kernels.correct_by_krylov(*system, found, np.empty((5, states)), 1e-12) == 2 + 4
+    # One more sweep follows the least squares.
+    np.testing.assert_allclose(found - 1, sweep(directions @ weights), atol=1e-8)
+    assert np.linalg.norm(found - 1 - exact) < 0.5 * np.linalg.norm(exact)
 
 
 def test_auto_says_what_it_did_and_turns_to_lapack_where_sweeps_are_slow():

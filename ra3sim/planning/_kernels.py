@@ -299,11 +299,11 @@ def pad_rows(indptr, data, indices, states, state_stride, option_stride, width, 
 
 
 @jit
-def backup_gauss_seidel(data, indices, indptr, rewards, scale, state_stride, option_stride, V, policy, backward):
-    """One sweep of V <- T V in place, in the order of the states or against it; returns the largest change."""
+def backup_in_place(data, indices, indptr, rewards, scale, state_stride, option_stride, V, policy, backward):
+    """A Gauss-Seidel sweep of V <- T V, in the order of the states or against it: news crosses the model in one."""
     states = V.shape[0]
     options = rewards.shape[0] // states
-    largest, one = 0.0, np.uint64(1)
+    one = np.uint64(1)
     for i in range(states):
         s = states - 1 - i if backward else i
         best, choice = -np.inf, -1
@@ -316,65 +316,104 @@ def backup_gauss_seidel(data, indices, indptr, rewards, scale, state_stride, opt
             choice = z if q > best else choice
             best = q if q > best else best
         policy[s] = choice
-        best = best if choice >= 0 else 0.0
-        change = abs(best - V[s])
-        largest = change if change > largest else largest
-        V[s] = best
-    return largest
+        V[s] = best if choice >= 0 else 0.0
 
 
 @jit
-def gather_policy(
-    data, indices, indptr, rewards, scale, state_stride, option_stride, policy, out, columns, ends, right
+def gather_residual(
+    data,
+    indices,
+    indptr,
+    rewards,
+    scale,
+    state_stride,
+    option_stride,
+    V,
+    policy,
+    out,
+    columns,
+    ends,
+    before,
+    after,
+    right,
 ):
-    """The policy's system V = right + out V with the diagonal divided out, as CSR (out, columns, ends)."""
+    """The system d = (T_π V - V) + P^π d of the correction of V, with the diagonal divided out.
+
+    The residual is taken in double precision, the system is written in the precision of its arrays. The coefficients of
+    the neighbours s - 1 and s + 1 are kept apart from the other entries (CSR: out, columns, ends): a sweep holds the
+    neighbour that it has just updated in a register, where a load would have to wait for the store.
+    """
     n, one = np.uint64(0), np.uint64(1)
     for s in range(policy.shape[0]):
         ends[s] = n
-        right[s] = 0.0
+        right[s], before[s], after[s] = 0.0, 0.0, 0.0
         if policy[s] < 0:
             continue
         row = np.uint64(s * state_stride + policy[s] * option_stride)
-        diagonal, first = 0.0, n
+        diagonal, total = 0.0, 0.0
         for j in range(indptr[row], indptr[row + one]):
-            if indices[j] == s:
+            total += data[j] * V[indices[j]]
+            if np.int64(indices[j]) == s:
                 diagonal += scale * data[j]
-            else:
-                out[n] = scale * data[j]
+        factor = 1 / (1 - diagonal)
+        right[s] = (rewards[row] + scale * total - V[s]) * factor
+        for j in range(indptr[row], indptr[row + one]):
+            column, entry = np.int64(indices[j]), factor * scale * data[j]
+            if column == s - 1:
+                before[s] = entry
+            elif column == s + 1:
+                after[s] = entry
+            elif column != s:
+                out[n] = entry
                 columns[n] = indices[j]
                 n += one
-        factor = 1 / (1 - diagonal)
-        right[s] = rewards[row] * factor
-        for j in range(first, n):
-            out[j] *= factor
     ends[policy.shape[0]] = n
 
 
 @jit
-def sweep_policy(data, columns, ends, right, x, backward):
-    """One Gauss-Seidel sweep of x <- right + P x in place; returns the largest change."""
-    states = x.shape[0]
-    largest = 0.0
-    for i in range(states):
-        s = states - 1 - i if backward else i
+def sweep_forward(out, columns, ends, before, after, right, x):
+    """One Gauss-Seidel sweep of x <- right + P x in place, in the order of the states."""
+    states, end = x.shape[0], ends[0]
+    last = x.dtype.type(0)
+    for s in range(states):
+        begin, end = end, ends[np.uint64(s + 1)]
         total = right[s]
-        for j in range(ends[s], ends[np.uint64(s + 1)]):
-            total += data[j] * x[columns[j]]
-        change = abs(total - x[s])
-        largest = change if change > largest else largest
-        x[s] = total
-    return largest
+        for j in range(begin, end):
+            total += out[j] * x[columns[j]]
+        if s + 1 < states:
+            total += after[s] * x[s + 1]
+        last = total + before[s] * last
+        x[s] = last
+
+
+@jit
+def sweep_backward(out, columns, ends, before, after, right, x):
+    """The same against the order of the states."""
+    states = x.shape[0]
+    last = x.dtype.type(0)
+    begin = ends[np.uint64(states)]
+    for i in range(states):
+        s = states - 1 - i
+        begin, end = ends[np.uint64(s)], begin
+        total = right[s]
+        for j in range(begin, end):
+            total += out[j] * x[columns[j]]
+        if s > 0:
+            total += before[s] * x[s - 1]
+        last = total + after[s] * last
+        x[s] = last
 
 
 @jit_sum
 def orthogonalise(basis, count, h):
     """Make basis[count] orthogonal to the ones before it (classical Gram-Schmidt, one pass); returns its norm."""
     size, block = basis.shape[1], 1024  # a block of the vector stays in the first-level cache
+    zero = basis.dtype.type(0)
     h[: count + 1] = 0.0
     for first in range(0, size, block):
         last = min(first + block, size)
         for k in range(count):
-            total = 0.0
+            total = zero
             for i in range(first, last):
                 total += basis[k, i] * basis[count, i]
             h[k] += total
@@ -382,55 +421,69 @@ def orthogonalise(basis, count, h):
     for first in range(0, size, block):
         last = min(first + block, size)
         for k in range(count):
+            weight = zero + basis.dtype.type(h[k])
             for i in range(first, last):
-                basis[count, i] -= h[k] * basis[k, i]
+                basis[count, i] -= weight * basis[k, i]
+        total = zero
         for i in range(first, last):
-            norm += basis[count, i] * basis[count, i]
+            total += basis[count, i] * basis[count, i]
+        norm += total
     return np.sqrt(norm)
 
 
-@jit
-def evaluate_by_krylov(data, columns, ends, right, x, backward, basis, reduction):
-    """Improve x ≈ V^π by one cycle of GMRES on the fixed point of a double Gauss-Seidel sweep (Saad & Schultz 1986).
+@jit_sum
+def scale_and_copy(basis, row, factor):
+    """basis[row] *= factor, and the same to basis[row + 1]."""
+    factor = basis.dtype.type(factor)
+    for i in range(basis.shape[1]):
+        basis[row, i] *= factor
+        basis[row + 1, i] = basis[row, i]
 
-    ``basis`` is work space ``(m + 1, S)``; stops early once the residual is ``reduction`` of the first. Returns sweeps.
+
+@jit_sum
+def subtract_from_row_before(basis, row):
+    """basis[row] = basis[row - 1] - basis[row]."""
+    for i in range(basis.shape[1]):
+        basis[row, i] = basis[row - 1, i] - basis[row, i]
+
+
+@jit
+def correct_by_krylov(out, columns, ends, before, after, right, x, basis, reduction):
+    """Add to x the solution of d = right + P d, nearly: a cycle of GMRES (Saad & Schultz 1986).
+
+    Preconditioned by a double Gauss-Seidel sweep. ``basis`` is work space ``(m + 1, S)``; the cycle ends early once the
+    residual is ``reduction`` of the first. Returns the number of double sweeps.
     """
-    m = basis.shape[0] - 1
-    zero = np.zeros(x.shape[0])
-    residual = basis[0]
-    residual[:] = x
-    sweep_policy(data, columns, ends, right, residual, backward)
-    sweep_policy(data, columns, ends, right, residual, not backward)
-    residual -= x
-    norm = np.sqrt((residual * residual).sum())
+    m, states = basis.shape[0] - 1, x.shape[0]
+    basis[0] = 0.0
+    sweep_forward(out, columns, ends, before, after, right, basis[0])
+    sweep_backward(out, columns, ends, before, after, right, basis[0])
+    length = orthogonalise(basis, 0, np.zeros(1))
+    norm = length
     if norm == 0:
-        return 2
-    residual /= norm
+        return 1
+    nothing = np.zeros_like(right)
     triangle = np.zeros((m + 1, m))
     cosine, sine, target = np.zeros(m), np.zeros(m), np.zeros(m + 1)
     target[0] = norm
     size = 0
     while size < m:
-        new = basis[size + 1]
-        new[:] = basis[size]
-        sweep_policy(data, columns, ends, zero, new, backward)
-        sweep_policy(data, columns, ends, zero, new, not backward)
-        for i in range(new.shape[0]):
-            new[i] = basis[size, i] - new[i]
+        scale_and_copy(basis, size, 1 / length)
+        sweep_forward(out, columns, ends, before, after, nothing, basis[size + 1])
+        sweep_backward(out, columns, ends, before, after, nothing, basis[size + 1])
+        subtract_from_row_before(basis, size + 1)
         column = np.zeros(m + 1)
         length = orthogonalise(basis, size + 1, column)
-        column[size + 1] = length
-        if length > 0:
-            new /= length
+        # Givens rotations keep the least-squares problem triangular.
         for k in range(size):
             above = cosine[k] * column[k] + sine[k] * column[k + 1]
             column[k + 1] = cosine[k] * column[k + 1] - sine[k] * column[k]
             column[k] = above
-        radius = np.hypot(column[size], column[size + 1])
+        radius = np.hypot(column[size], length)
         if radius == 0:
             break
-        cosine[size], sine[size] = column[size] / radius, column[size + 1] / radius
-        column[size], column[size + 1] = radius, 0.0
+        cosine[size], sine[size] = column[size] / radius, length / radius
+        column[size] = radius
         target[size + 1] = -sine[size] * target[size]
         target[size] = cosine[size] * target[size]
         triangle[:, size] = column
@@ -438,10 +491,18 @@ def evaluate_by_krylov(data, columns, ends, right, x, backward, basis, reduction
         if abs(target[size]) <= reduction * norm or length == 0:
             break
     for k in range(size - 1, -1, -1):
-        weight = target[k]
         for later in range(k + 1, size):
-            weight -= triangle[k, later] * target[later]
-        target[k] = weight / triangle[k, k]
-        for i in range(x.shape[0]):
-            x[i] += target[k] * basis[k, i]
-    return 2 + 2 * size
+            target[k] -= triangle[k, later] * target[later]
+        target[k] /= triangle[k, k]
+    correction = basis[0]
+    for i in range(states):
+        correction[i] *= target[0]
+    for k in range(1, size):
+        for i in range(states):
+            correction[i] += target[k] * basis[k, i]
+    # The least squares leave single states far off; one more double sweep evens them out.
+    sweep_forward(out, columns, ends, before, after, right, correction)
+    sweep_backward(out, columns, ends, before, after, right, correction)
+    for i in range(states):
+        x[i] += correction[i]
+    return 2 + size

@@ -49,7 +49,7 @@ def evaluate_policy(model: MDP | SMDP, policy: Any) -> Plan:
             matrix = sum(mix[:, z, None] * part for z, part in enumerate(parts))
         values = factor(matrix)(reward)
     residual = float(np.abs(reward + matrix @ values - values).max(initial=0))
-    rounding = rounding_bound(model, values)
+    rounding = rounding_bound(model)(values)
     return Plan(
         values=values,
         policy=policy,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -49,15 +50,20 @@ class Plan:
         )
 
 
-def rounding_bound(model: SMDP, values: np.ndarray) -> float:
-    """Bound on the floating-point error of one backup of ``values``, in sup-norm.
+def rounding_bound(model: SMDP) -> Callable[[np.ndarray], float]:
+    """``values -> bound on the floating-point error of one backup of them``, in sup-norm.
 
     A sum of n products in any order is off by at most (n + 2) u times the sum of their magnitudes, u = 2^-53
     (Higham 2002, section 3.1); the reward and the scale add three roundings more.
     """
     terms = int(np.diff(model.matrix.indptr).max(initial=0)) if model.is_sparse else model.num_states
-    size = model.reward_bound + model.mass_range[1] * float(np.abs(values).max(initial=0))
-    return (terms + 5) * 2.0**-53 * size
+    unit, rewards, mass = rounding_unit(terms), model.reward_bound, model.mass_range[1]
+    return lambda values: unit * (rewards + mass * max(values.max(initial=0), -values.min(initial=0)))
+
+
+def rounding_unit(terms: int) -> float:
+    """Relative error of a backup whose rows have so many entries."""
+    return (terms + 5) * 2.0**-53
 
 
 def report(model: SMDP, tolerance: float, **fields: object) -> Plan:

@@ -14,14 +14,22 @@ from ra3sim.planning import _kernels
 from ra3sim.planning._operators import backup, kernel_arrays
 from ra3sim.planning.batch import SMDPBatch
 from ra3sim.planning.evaluation import exact_values
-from ra3sim.planning.plan import Plan, check_tolerance, contracting_mass, report, rounding_bound, start_values
+from ra3sim.planning.plan import (
+    Plan,
+    check_tolerance,
+    contracting_mass,
+    report,
+    rounding_bound,
+    rounding_unit,
+    start_values,
+)
 from ra3sim.planning.value_iteration import value_iteration
 from ra3sim.smdp import SMDP
 
 METHODS = ("auto", "policy iteration", "modified policy iteration", "value iteration")
 # LAPACK counts as free help up to this size; beyond, a factorisation costs more than any sweeps it could save.
 _LAPACK_STATES = 4000
-_KRYLOV_SIZE, _KRYLOV_REDUCTION = 8, 0.1
+_KRYLOV_SIZE, _KRYLOV_REDUCTION, _KRYLOV_PATIENCE = 12, 0.2, 50
 
 
 def solve(
@@ -32,8 +40,8 @@ def solve(
     Methods:
         * ``auto``, dense: policy iteration that evaluates by sweeps with shift bounds, and by LAPACK as soon as the
           observed contraction says that this is cheaper.
-        * ``auto``, sparse: inexact policy iteration; Gauss-Seidel backups, evaluation by GMRES on the double
-          Gauss-Seidel sweep; plain Gauss-Seidel value iteration, which always converges, if that makes no progress.
+        * ``auto``, sparse: inexact policy iteration; evaluation by GMRES on the double Gauss-Seidel sweep, and plain
+          backups, which always converge, once that makes no progress.
         * ``policy iteration`` (Howard 1960): exact evaluation by LAPACK or SuperLU.
         * ``modified policy iteration`` (Puterman & Shin 1978): 20 sweeps an evaluation.
         * ``value iteration``: see `value_iteration`.
@@ -86,7 +94,7 @@ def solve_batch(
     policy = _greedy_on_rewards(models)
     counts, numbers = np.empty((tasks, 2), np.int64), np.empty((tasks, 3))
     rewards = np.where(models.row_available, models.row_rewards, -np.inf)
-    unit = _rounding_unit(states)
+    unit = rounding_unit(states)
 
     def run(part: slice) -> None:
         _kernels.solve_batch_dense(
@@ -128,17 +136,13 @@ def _greedy_on_rewards(model: SMDP | SMDPBatch) -> np.ndarray:
     return np.where(model.terminal, -1, rewards.argmax(-2))
 
 
-def _rounding_unit(terms: int) -> float:
-    return (terms + 5) * 2.0**-53
-
-
 def _solve_dense(
     model: SMDP, tolerance: float, method: str, V: np.ndarray, limit: int, free_start: bool
 ) -> dict[str, Any]:
     sweeps, lu = _dense_mode(method, model.num_states)
     policy = _greedy_on_rewards(model) if free_start else np.full(model.num_states, -2)
     backups, residual, bound, loss, solved = _kernels.solve_dense(
-        *kernel_arrays(model), contracting_mass(model), _rounding_unit(model.num_states), tolerance, sweeps, lu, limit,
+        *kernel_arrays(model), contracting_mass(model), rounding_unit(model.num_states), tolerance, sweeps, lu, limit,
         V, policy,
     )  # fmt: skip
     return {
@@ -152,26 +156,26 @@ def _solve_sparse(
 ) -> dict[str, Any]:
     arrays = kernel_arrays(model)
     masses = contracting_mass(model)
-    full_backup = backup(model, arrays)
+    full_backup, roundings = backup(model, arrays), rounding_bound(model)
     TV = np.empty_like(V)
     policy = np.full(model.num_states, -2)
     improve = {
-        "auto": _GaussSeidelKrylov,
+        "auto": _Krylov,
         "policy iteration": _Exact,
         "modified policy iteration": _Sweeps,
-    }[method](model, arrays, tolerance)
+    }[method](model, arrays)
     for n in range(1, limit + 1):
         low, high, changes = full_backup(V, TV, policy)
         if low > high:
             low = high = 0.0
         shift_low, shift_high = _kernels.certificate(low, high, *masses)
-        rounding = rounding_bound(model, V) / (1 - masses[1])
+        rounding = roundings(V) / (1 - masses[1])
         width = shift_high - shift_low
         # At the floor of rounding nothing improves any more; an unchanged exact policy is the last.
         floor = width <= 2 * rounding or (improve.exact and n > 1 and changes == 0)
         if width / 2 + rounding <= tolerance or floor or n == limit:
             break
-        V = improve(V, TV, policy, width)
+        V = improve(TV, policy, width)
     values = TV + (shift_low + shift_high) / 2
     values[policy < 0] = 0
     return {
@@ -185,76 +189,68 @@ class _Exact:
 
     name, exact = "sparse policy iteration (SuperLU)", True
 
-    def __init__(self, model: SMDP, arrays: tuple, tolerance: float) -> None:
+    def __init__(self, model: SMDP, arrays: tuple) -> None:
         self.model = model
 
-    def __call__(self, V: np.ndarray, TV: np.ndarray, policy: np.ndarray, width: float) -> np.ndarray:
+    def __call__(self, TV: np.ndarray, policy: np.ndarray, width: float) -> np.ndarray:
         return exact_values(self.model, policy)
 
 
-class _Policy:
-    """Work space for one policy's system, gathered once so that its sweeps stay in cache."""
+class _Correction:
+    """V + d, where d nearly solves d = (T_π V - V) + P^π d.
+
+    The correction is found in single precision, which halves the traffic of memory; its rounding is of no account, for
+    the next residual is taken in double precision (iterative refinement). The arrays are used again for every policy.
+    """
+
+    exact = False
 
     def __init__(self, model: SMDP, arrays: tuple) -> None:
-        longest = np.diff(model.matrix.indptr).max(initial=0)
-        entries = min(model.matrix.nnz, int(longest) * model.num_states)
+        longest = int(np.diff(model.matrix.indptr).max(initial=0))
+        entries = min(model.matrix.nnz, longest * model.num_states)
         self.arrays = arrays
         self.system = (
-            np.empty(entries),
+            np.empty(entries, np.float32),
             np.empty(entries, arrays[1].dtype),
             np.empty(model.num_states + 1, arrays[2].dtype),
-            np.empty(model.num_states),
+            *np.empty((3, model.num_states), np.float32),
         )
 
-    def gather(self, policy: np.ndarray) -> tuple:
-        _kernels.gather_policy(*self.arrays, policy, *self.system)
-        return self.system
 
-
-class _Sweeps:
+class _Sweeps(_Correction):
     """Puterman and Shin's evaluation: a fixed number of (Gauss-Seidel) sweeps of the policy."""
 
-    name, exact = "sparse modified policy iteration (20 Gauss-Seidel sweeps)", False
+    name = "sparse modified policy iteration (20 Gauss-Seidel sweeps)"
 
-    def __init__(self, model: SMDP, arrays: tuple, tolerance: float) -> None:
-        self.policy = _Policy(model, arrays)
+    def __call__(self, TV: np.ndarray, policy: np.ndarray, width: float) -> np.ndarray:
+        _kernels.gather_residual(*self.arrays, TV, policy, *self.system)
+        correction = np.zeros(len(TV), np.float32)
+        for _ in range(10):
+            _kernels.sweep_forward(*self.system, correction)
+            _kernels.sweep_backward(*self.system, correction)
+        return TV + correction
 
-    def __call__(self, V: np.ndarray, TV: np.ndarray, policy: np.ndarray, width: float) -> np.ndarray:
-        system = self.policy.gather(policy)
+
+class _Krylov(_Correction):
+    """A Gauss-Seidel backup, then a cycle of GMRES for its policy; backups alone once that does not help."""
+
+    name = "sparse inexact policy iteration (Gauss-Seidel, GMRES)"
+
+    def __init__(self, model: SMDP, arrays: tuple) -> None:
+        super().__init__(model, arrays)
+        self.basis = np.empty((_KRYLOV_SIZE + 1, model.num_states), np.float32)
+        self.backward, self.without_progress, self.best = False, 0, np.inf
+
+    def __call__(self, TV: np.ndarray, policy: np.ndarray, width: float) -> np.ndarray:
         V = TV.copy()
-        for sweep in range(20):
-            _kernels.sweep_policy(*system, V, sweep % 2 == 1)
-        return V
-
-
-class _GaussSeidelKrylov:
-    """Gauss-Seidel backups and GMRES cycles, several a certificate; sweeps alone where GMRES does not help."""
-
-    name, exact = "sparse inexact policy iteration (Gauss-Seidel, GMRES)", False
-
-    def __init__(self, model: SMDP, arrays: tuple, tolerance: float) -> None:
-        self.arrays = arrays
-        self.policy = _Policy(model, arrays)
-        self.basis = np.empty((_KRYLOV_SIZE + 1, model.num_states))
-        # A change this small lets the certificate of the next full backup succeed.
-        self.small = 2 * tolerance * (1 - model.mass_range[1])
-        self.steps, self.without_progress, self.best = 0, 0, np.inf
-
-    def __call__(self, V: np.ndarray, TV: np.ndarray, policy: np.ndarray, width: float) -> np.ndarray:
-        V = TV.copy()
-        for _ in range(50):
-            backward = self.steps % 2 == 0
-            self.steps += 1
-            change = _kernels.backup_gauss_seidel(*self.arrays, V, policy, backward)
-            if change <= self.small:
-                # So near the end, make sure that the next look does not ask for one more round.
-                self.small /= 2
-                return V
-            self.without_progress = 0 if change < 0.5 * self.best else self.without_progress + 1
-            self.best = min(self.best, change)
-            if self.without_progress < 50:
-                system = self.policy.gather(policy)
-                _kernels.evaluate_by_krylov(*system, V, not backward, self.basis, _KRYLOV_REDUCTION)
+        self.backward = not self.backward
+        _kernels.backup_in_place(*self.arrays, V, policy, self.backward)
+        self.without_progress = 0 if width < 0.5 * self.best else self.without_progress + 1
+        self.best = min(self.best, width)
+        # A cycle cut short may leave more than it found; backups always contract.
+        if self.without_progress < _KRYLOV_PATIENCE:
+            _kernels.gather_residual(*self.arrays, V, policy, *self.system)
+            _kernels.correct_by_krylov(*self.system, V, self.basis, _KRYLOV_REDUCTION)
         return V
 
 

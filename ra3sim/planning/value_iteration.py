@@ -47,7 +47,7 @@ def value_iteration(
         raise ValueError(f"iterations: at least one, got {limit}")
     masses = contracting_mass(model)
     arrays = kernel_arrays(model)
-    sweep = plain_backup(model, arrays)
+    sweep, roundings = plain_backup(model, arrays), rounding_bound(model)
     V = start_values(model, V_0)
     TV = np.empty_like(V)
     history = [V.copy()] if trace else None
@@ -59,7 +59,7 @@ def value_iteration(
         if trace:
             history.append(V.copy())
         shift_low, shift_high = _kernels.certificate(low, high, *masses)
-        rounding = rounding_bound(model, TV) / (1 - masses[1])
+        rounding = roundings(TV) / (1 - masses[1])
         bound = max(abs(shift_low), abs(shift_high)) + rounding
         if iterations is None and bound <= tolerance:
             break
