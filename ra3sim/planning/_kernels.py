@@ -19,7 +19,7 @@ jit_sum = njit(cache=True, error_model="numpy", nogil=True, fastmath=REORDER)
 
 SWEEPS_PER_STATE = 0.04
 REDUCTION = 0.1
-GUESS_SWEEPS = 10
+GUESS_SWEEPS, GUESS_REDUCTION = 10, 3e-3
 ALWAYS_LU, NEVER_LU, CHOOSE_LU = 1, -1, 0
 
 
@@ -128,9 +128,12 @@ def evaluate_dense(
         shift_low, shift_high = certificate(low, high, masses[0], masses[1])
         new = shift_high - shift_low
         if width == np.inf:
-            width = aim = REDUCTION * new
+            # The first policy is a guess, which the first backup will change in many states.
+            width, aim = new, REDUCTION * new
+            tolerance = max(tolerance, GUESS_REDUCTION * new)
         quick = new < width / 3
-        if new <= tolerance or (new <= aim and not quick):
+        # The backup that follows is one sweep more, which will shrink the range as much as this one did.
+        if new <= tolerance or (quick and new * new <= tolerance * width) or (new <= aim and not quick):
             break
         if lu == CHOOSE_LU and sweep >= 2 and not quick:
             exact = new >= width or np.log(aim / new) < states * SWEEPS_PER_STATE * np.log(new / width)
@@ -148,18 +151,32 @@ def evaluate_dense(
 
 
 @jit
+def greedy_on_rewards(rewards, state_stride, option_stride, policy):
+    """The greedy policy of V_0 = 0, which costs no backup; -1 in terminal states."""
+    for s in range(policy.shape[0]):
+        best, policy[s] = -np.inf, -1
+        for z in range(rewards.shape[0] // policy.shape[0]):
+            reward = rewards[s * state_stride + z * option_stride]
+            if reward > best:
+                best, policy[s] = reward, z
+
+
+@jit
 def solve_dense(
-    matrix, rewards, scale, state_stride, option_stride, masses, rounding_unit, tolerance, sweeps, lu, limit, V, policy
-):
+    matrix, rewards, scale, state_stride, option_stride, masses, rounding_unit, tolerance, sweeps, lu, limit,
+    free_start, V, policy,
+):  # fmt: skip
     """Policy iteration with evaluations as exact as they pay: by sweeps with shift bounds, or by LAPACK.
 
-    V is V_0 on entry and the result on return; a policy without -2 is evaluated before the first backup. ``sweeps``
-    limits those of one evaluation; ``rounding_unit`` times the magnitude of a backup bounds its error.
+    V is V_0 on entry and the result on return; with ``free_start`` (V_0 = 0 was nobody's wish) the policy that is greedy
+    on the rewards is evaluated before the first backup. ``sweeps`` limits those of one evaluation; ``rounding_unit`` times the magnitude of a backup bounds its error.
 
     Returns backups, residual, value bound, policy loss bound, evaluations by LAPACK.
     """
     states = V.shape[0]
     TV = V.copy()
+    if free_start:
+        greedy_on_rewards(rewards, state_stride, option_stride, policy)
     reward_size = 0.0
     for reward in rewards:
         if reward > -np.inf:
@@ -167,11 +184,11 @@ def solve_dense(
     low, high, shift_low, shift_high, rounding, width = 0.0, 0.0, 0.0, 0.0, 0.0, np.inf
     backups, solved, stalls, best_width = 0, 0, 0, np.inf
     while True:
-        if backups > 0 or policy[0] > -2:
-            # The first policy is a guess: a few sweeps are worth it, a factorisation is not.
+        if backups > 0 or free_start:
+            # A few sweeps are worth it for the first policy, a factorisation is not.
             guess = backups == 0 and lu == CHOOSE_LU
             exact = evaluate_dense(
-                matrix, rewards, scale, state_stride, option_stride, policy, masses, tolerance / 4, width,
+                matrix, rewards, scale, state_stride, option_stride, policy, masses, tolerance / 2, width,
                 min(sweeps, GUESS_SWEEPS) if guess else sweeps, NEVER_LU if guess else lu, stalls < 3, TV, V,
             )  # fmt: skip
             V[:] = TV
@@ -209,7 +226,7 @@ def solve_batch_dense(
     for b in range(rewards.shape[0]):
         backups, residual, bound, loss, solved = solve_dense(
             matrices[b], rewards[b], scales[b], state_stride, option_stride, (masses[b, 0], masses[b, 1]),
-            rounding_unit, tolerance, sweeps, lu, limit, V[b], policy[b],
+            rounding_unit, tolerance, sweeps, lu, limit, True, V[b], policy[b],
         )  # fmt: skip
         counts[b, 0], counts[b, 1] = backups, solved
         numbers[b, 0], numbers[b, 1], numbers[b, 2] = residual, bound, loss

@@ -91,7 +91,7 @@ def solve_batch(
     sweeps, lu = _dense_mode(method, models.num_states)
     tasks, states = len(models), models.num_states
     V = np.zeros((tasks, states))
-    policy = _greedy_on_rewards(models)
+    policy = np.full((tasks, states), -2)
     counts, numbers = np.empty((tasks, 2), np.int64), np.empty((tasks, 3))
     rewards = np.where(models.row_available, models.row_rewards, -np.inf)
     unit = rounding_unit(states)
@@ -130,20 +130,14 @@ def _dense_name(method: str, solved: int) -> str:
     return f"dense {method}"
 
 
-def _greedy_on_rewards(model: SMDP | SMDPBatch) -> np.ndarray:
-    """The greedy policy of V_0 = 0, which costs no backup; -1 in terminal states."""
-    rewards = np.where(model.available, model.R, -np.inf)
-    return np.where(model.terminal, -1, rewards.argmax(-2))
-
-
 def _solve_dense(
     model: SMDP, tolerance: float, method: str, V: np.ndarray, limit: int, free_start: bool
 ) -> dict[str, Any]:
     sweeps, lu = _dense_mode(method, model.num_states)
-    policy = _greedy_on_rewards(model) if free_start else np.full(model.num_states, -2)
+    policy = np.full(model.num_states, -2)
     backups, residual, bound, loss, solved = _kernels.solve_dense(
         *kernel_arrays(model), contracting_mass(model), rounding_unit(model.num_states), tolerance, sweeps, lu, limit,
-        V, policy,
+        free_start, V, policy,
     )  # fmt: skip
     return {
         "values": V, "policy": policy, "iterations": backups, "residual": residual, "value_bound": bound,
