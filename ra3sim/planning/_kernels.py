@@ -38,8 +38,8 @@ def certificate(low, high, mass_low, mass_high):
 
 
 @jit_sum
-def backup_dense(matrix, rewards, scale, state_stride, option_stride, V, TV, policy):
-    """TV = T V and its greedy policy; returns the range of TV - V and in how many states the policy changed."""
+def backup_dense(matrix, rewards, scale, state_stride, option_stride, V, TV, policy, Q):
+    """TV = T V, its greedy policy and Q in row order; returns the range of TV - V and the changes of the policy."""
     states = V.shape[0]
     options = matrix.shape[0] // states
     low, high, changes = np.inf, -np.inf, 0
@@ -53,12 +53,12 @@ def backup_dense(matrix, rewards, scale, state_stride, option_stride, V, TV, pol
             for t in range(states):
                 sum_first += matrix[first, t] * V[t]
                 sum_second += matrix[second, t] * V[t]
-            q = rewards[first] + scale * sum_first
-            if q > best:
-                best, choice = q, z
-            q = rewards[second] + scale * sum_second
-            if q > best:
-                best, choice = q, z + 1
+            Q[first] = rewards[first] + scale * sum_first
+            if Q[first] > best:
+                best, choice = Q[first], z
+            Q[second] = rewards[second] + scale * sum_second
+            if Q[second] > best:
+                best, choice = Q[second], z + 1
         changes += policy[s] != choice
         policy[s] = choice
         if choice < 0:
@@ -67,6 +67,37 @@ def backup_dense(matrix, rewards, scale, state_stride, option_stride, V, TV, pol
             TV[s] = best
             low = min(low, best - V[s])
             high = max(high, best - V[s])
+    return low, high, changes
+
+
+@jit_sum
+def later_backup_dense(matrix, rewards, scale, state_stride, option_stride, V, TV, policy, upper, margin):
+    """`backup_dense` that skips rows whose ``upper`` bound on Q(s, z) shows that they cannot win."""
+    states = V.shape[0]
+    options = matrix.shape[0] // states
+    low, high, changes = np.inf, -np.inf, 0
+    for s in range(states):
+        old = policy[s]
+        best, choice = -np.inf, old
+        TV[s] = 0.0
+        if old < 0:
+            continue
+        for k in range(options):
+            # The old choice goes first: it sets the mark that the others have to reach.
+            z = old if k == 0 else (k - 1 if k <= old else k)
+            row = s * state_stride + z * option_stride
+            if upper[row] >= best - margin:
+                total = 0.0
+                for t in range(states):
+                    total += matrix[row, t] * V[t]
+                upper[row] = rewards[row] + scale * total
+                if upper[row] > best:
+                    best, choice = upper[row], z
+        changes += choice != old
+        policy[s] = choice
+        TV[s] = best
+        low = min(low, best - V[s])
+        high = max(high, best - V[s])
     return low, high, changes
 
 
@@ -168,13 +199,14 @@ def solve_dense(
 ):  # fmt: skip
     """Policy iteration with evaluations as exact as they pay: by sweeps with shift bounds, or by LAPACK.
 
-    V is V_0 on entry and the result on return; with ``free_start`` (V_0 = 0 was nobody's wish) the policy that is greedy
-    on the rewards is evaluated before the first backup. ``sweeps`` limits those of one evaluation; ``rounding_unit`` times the magnitude of a backup bounds its error.
+    V is V_0 on entry and the result on return; with ``free_start`` (V_0 = 0 was nobody's wish) the policy greedy
+    on the rewards is evaluated before the first backup. ``sweeps`` limits those of one evaluation; ``rounding_unit``
+    times the magnitude of a backup bounds its error.
 
     Returns backups, residual, value bound, policy loss bound, evaluations by LAPACK.
     """
     states = V.shape[0]
-    TV = V.copy()
+    TV, last, upper = V.copy(), V.copy(), np.empty(rewards.shape[0])
     if free_start:
         greedy_on_rewards(rewards, state_stride, option_stride, policy)
     reward_size = 0.0
@@ -195,7 +227,20 @@ def solve_dense(
             solved += exact
             if exact and lu == CHOOSE_LU:
                 lu = ALWAYS_LU
-        low, high, changes = backup_dense(matrix, rewards, scale, state_stride, option_stride, V, TV, policy)
+        if backups == 0:
+            low, high, changes = backup_dense(matrix, rewards, scale, state_stride, option_stride, V, TV, policy, upper)
+        else:
+            # Q changes by P (V - last): no more than the largest change times the mass of a row (MacQueen 1967).
+            largest = -np.inf
+            for s in range(states):
+                if policy[s] >= 0:
+                    largest = max(largest, V[s] - last[s])
+            upper += largest * (masses[1] if largest >= 0 else masses[0])
+            margin = 8 * rounding_unit * (reward_size + masses[1] * max(np.abs(V).max(), np.abs(last).max()))
+            low, high, changes = later_backup_dense(
+                matrix, rewards, scale, state_stride, option_stride, V, TV, policy, upper, margin
+            )
+        last[:] = V
         backups += 1
         if low > high:  # every state is terminal
             low, high = 0.0, 0.0

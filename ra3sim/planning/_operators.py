@@ -27,8 +27,10 @@ def kernel_arrays(model: SMDP) -> tuple:
 
 def backup(model: SMDP, arrays: tuple) -> Callable:
     """``(V, TV, policy) -> (low, high, changes)`` with TV = T V and its greedy policy."""
-    kernel = _kernels.backup_sparse if model.is_sparse else _kernels.backup_dense
-    return lambda V, TV, policy: kernel(*arrays, V, TV, policy)
+    if model.is_sparse:
+        return lambda V, TV, policy: _kernels.backup_sparse(*arrays, V, TV, policy)
+    Q = np.empty(len(model.row_rewards))
+    return lambda V, TV, policy: _kernels.backup_dense(*arrays, V, TV, policy, Q)
 
 
 def plain_backup(model: SMDP, arrays: tuple) -> Callable:
