@@ -70,6 +70,25 @@ def backup_dense(matrix, rewards, scale, state_stride, option_stride, V, TV, pol
     return low, high, changes
 
 
+@jit
+def best_of_rows(products, rewards, scale, state_stride, option_stride, V, TV):
+    """TV = T V from the products of all rows with V; returns the range of TV - V."""
+    states = V.shape[0]
+    low, high = np.inf, -np.inf
+    for s in range(states):
+        best = -np.inf
+        for z in range(rewards.shape[0] // states):
+            row = s * state_stride + z * option_stride
+            q = rewards[row] + scale * products[row]
+            best = q if q > best else best
+        TV[s] = 0.0
+        if best > -np.inf:
+            TV[s] = best
+            low = min(low, best - V[s])
+            high = max(high, best - V[s])
+    return low, high
+
+
 @jit_sum
 def later_backup_dense(matrix, rewards, scale, state_stride, option_stride, V, TV, policy, upper, margin):
     """`backup_dense` that skips rows whose ``upper`` bound on Q(s, z) shows that they cannot win."""

@@ -35,22 +35,29 @@ def backup(model: SMDP, arrays: tuple) -> Callable:
 
 def plain_backup(model: SMDP, arrays: tuple) -> Callable:
     """``(V, TV) -> (low, high)`` with TV = T V, at the speed of memory: for many sweeps."""
-    if model.is_sparse:
-        lengths = np.diff(model.matrix.indptr)
-        width = int(lengths.max(initial=1))
-        # Rows of one width need no bookkeeping per row; worth it if few zeros are added.
-        if width <= _WIDEST and width * len(lengths) <= _MOST_PADDING * model.matrix.nnz:
-            data = np.empty(len(lengths) * width)
-            indices = np.empty(data.size, arrays[1].dtype)
-            strides = (model.num_states, model.state_stride, model.option_stride)
-            _kernels.pad_rows(arrays[2], arrays[0], arrays[1], *strides, width, data, indices)
-            by_state = np.arange(model.num_states)[:, None] * model.state_stride
-            rewards = arrays[3][by_state + np.arange(model.num_options) * model.option_stride].ravel()
-            kernel = _kernels.backup_padded(width)
-            return lambda V, TV: kernel(data, indices, rewards, model.scale, V, TV)
-    full = backup(model, arrays)
-    policy = np.empty(model.num_states, np.int64)
-    return lambda V, TV: full(V, TV, policy)[:2]
+    if not model.is_sparse:
+        products = np.empty(len(model.row_rewards))
+
+        def by_blas(V: np.ndarray, TV: np.ndarray) -> tuple[float, float]:
+            np.dot(model.matrix, V, out=products)
+            return _kernels.best_of_rows(products, *arrays[1:], V, TV)
+
+        return by_blas
+    lengths = np.diff(model.matrix.indptr)
+    width = int(lengths.max(initial=1))
+    # Rows of one width need no bookkeeping per row; worth it if few zeros are added.
+    if width > _WIDEST or width * len(lengths) > _MOST_PADDING * model.matrix.nnz:
+        full = backup(model, arrays)
+        policy = np.empty(model.num_states, np.int64)
+        return lambda V, TV: full(V, TV, policy)[:2]
+    data = np.empty(len(lengths) * width)
+    indices = np.empty(data.size, arrays[1].dtype)
+    strides = (model.num_states, model.state_stride, model.option_stride)
+    _kernels.pad_rows(arrays[2], arrays[0], arrays[1], *strides, width, data, indices)
+    by_state = np.arange(model.num_states)[:, None] * model.state_stride
+    rewards = arrays[3][by_state + np.arange(model.num_options) * model.option_stride].ravel()
+    kernel = _kernels.backup_padded(width)
+    return lambda V, TV: kernel(data, indices, rewards, model.scale, V, TV)
 
 
 _WIDEST, _MOST_PADDING = 16, 1.15
