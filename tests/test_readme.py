@@ -1,5 +1,6 @@
 """The README's example runs, and its benchmark table is the one that the benchmark wrote."""
 
+import csv
 import re
 import subprocess
 import sys
@@ -38,6 +39,13 @@ def test_the_benchmark_table_is_what_the_benchmark_wrote():
     (shown,) = re.findall(r"<!-- benchmarks: begin -->\n(.*?)\n?<!-- benchmarks: end -->", README, re.DOTALL)
     written = (ROOT / "benchmarks" / "RESULTS.md").read_text(encoding="utf-8")
     assert "other / ours" in shown and shown.strip() == written.removeprefix("# Benchmarks").strip()
+
+
+def test_the_figures_in_the_text_are_those_of_the_table():
+    least, most = re.search(r"is between (\d+) % and (\d+) % of the sharp one", README.replace("\n", " ")).groups()
+    with open(ROOT / "paper_figs" / "convergence-table.csv", encoding="utf-8") as file:
+        shares = [float(r["measured / sharp"]) for r in csv.DictReader(file) if r["environment"] != "pitfall"]
+    assert (int(least), int(most)) == (round(100 * min(shares)), round(100 * max(shares)))
 
 
 def test_links_lead_somewhere():
