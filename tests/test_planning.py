@@ -375,6 +375,8 @@ def test_a_tolerance_below_the_rounding_is_reported():
             with pytest.warns(NotConvergedWarning, match="above the rounding"):
                 plan = solve(model, tolerance=1e-16, method=method)
             assert not plan.converged and plan.value_bound < 1e-10
+    with pytest.warns(NotConvergedWarning, match="stopped after 1 backups"):
+        assert (solve_batch([MODELS["slow, equal"]] * 3, max_iterations=1).iterations == 1).all()
     with pytest.warns(NotConvergedWarning, match=r"\(3 of 3 tasks\)"):
         assert not solve_batch([MODELS["fast, equal"]] * 3, tolerance=1e-16).converged.any()
 
@@ -415,6 +417,8 @@ def from_mdps(**changes):
         (lambda: evaluate_policy(ROOMS, np.full((104, 8), 0.5)), r"policy\[s=0\] sums to 4"),
         (lambda: evaluate_policy(ROOMS, np.full((104, 8), 1 / 8)), r"policy\[s=\d+, z=\d+\] > 0, but the option"),
         (lambda: solve_batch([]), "models: none given"),
+        (lambda: solve_batch([ROOMS], threads=0), "threads: at least one, got 0"),
+        (lambda: solve_batch([ROOMS], max_iterations=0), "max_iterations: at least one, got 0"),
         (lambda: solve_batch([ROOMS, FAST]), r"models: tasks of one batch have one size"),
         (lambda: from_mdps(discount=1.0), r"discount: must lie in \[0, 1\)"),
         (lambda: from_mdps(transitions=2 * GOOD["transitions"]), r"transitions\[b=0, s="),

@@ -63,21 +63,31 @@ def solve(
     if method == "value iteration":
         return value_iteration(model, V_0, tolerance=tolerance, max_iterations=max_iterations)
     tolerance = check_tolerance(tolerance)
-    if max_iterations < 1:
-        raise ValueError(f"max_iterations: at least one, got {max_iterations}")
+    _check_count("max_iterations", max_iterations)
     V = start_values(model, V_0)
-    runner = _solve_sparse if model.is_sparse else _solve_dense
-    return report(model, tolerance, **runner(model, tolerance, method, V, max_iterations, V_0 is None))
+    if model.is_sparse:
+        return report(model, tolerance, **_solve_sparse(model, tolerance, method, V, max_iterations))
+    return report(model, tolerance, **_solve_dense(model, tolerance, method, V, max_iterations, V_0 is None))
 
 
 def solve_batch(
-    models: SMDPBatch | Sequence[MDP | SMDP], *, tolerance: float = 1e-6, method: str = "auto", threads: int = 1
+    models: SMDPBatch | Sequence[MDP | SMDP],
+    *,
+    tolerance: float = 1e-6,
+    method: str = "auto",
+    max_iterations: int = 100_000,
+    threads: int = 1,
 ) -> Plan:
     """`solve` for B tasks of equal size; arrays of the result have a leading axis B.
 
     Dense tasks run in one compiled loop, each while it is in cache; ``threads`` share them out (the results do not
     depend on it). Sparse tasks are solved one after the other.
+
+    Raises:
+        ValueError: as `solve`; no task at all, or tasks of different sizes.
     """
+    _check_count("max_iterations", max_iterations)
+    _check_count("threads", threads)
     if method not in METHODS[:3]:
         raise ValueError(f"method: unknown for a batch {method!r}; known are {', '.join(METHODS[:3])}")
     if not isinstance(models, SMDPBatch):
@@ -85,7 +95,8 @@ def solve_batch(
         if not models:
             raise ValueError("models: none given")
         if any(m.is_sparse for m in models):
-            return _stack([solve(m, tolerance=tolerance, method=method) for m in models])
+            options = {"tolerance": tolerance, "method": method, "max_iterations": max_iterations}
+            return _stack([solve(m, **options) for m in models])
         models = SMDPBatch.stack(models)
     tolerance = check_tolerance(tolerance)
     sweeps, lu = _dense_mode(method, models.num_states)
@@ -99,11 +110,11 @@ def solve_batch(
     def run(part: slice) -> None:
         _kernels.solve_batch_dense(
             models.matrices[part], rewards[part], models.scales[part], *models.strides,
-            models.masses[part], unit, tolerance, sweeps, lu, 100_000, V[part], policy[part], counts[part],
+            models.masses[part], unit, tolerance, sweeps, lu, max_iterations, V[part], policy[part], counts[part],
             numbers[part],
         )  # fmt: skip
 
-    edges = np.linspace(0, tasks, max(1, threads) + 1).astype(int)
+    edges = np.linspace(0, tasks, threads + 1).astype(int)
     parts = [slice(a, b) for a, b in pairwise(edges)]
     with ThreadPoolExecutor(len(parts)) as pool:
         list(pool.map(run, parts))
@@ -112,6 +123,11 @@ def solve_batch(
         value_bound=numbers[:, 1], policy_loss_bound=numbers[:, 2],
         method=_dense_name(method, int(counts[:, 1].sum())) + ", batched",
     )  # fmt: skip
+
+
+def _check_count(name: str, value: int) -> None:
+    if value < 1:
+        raise ValueError(f"{name}: at least one, got {value}")
 
 
 def _dense_mode(method: str, states: int) -> tuple[int, int]:
@@ -145,9 +161,7 @@ def _solve_dense(
     }  # fmt: skip
 
 
-def _solve_sparse(
-    model: SMDP, tolerance: float, method: str, V: np.ndarray, limit: int, free_start: bool
-) -> dict[str, Any]:
+def _solve_sparse(model: SMDP, tolerance: float, method: str, V: np.ndarray, limit: int) -> dict[str, Any]:
     arrays = kernel_arrays(model)
     masses = contracting_mass(model)
     full_backup, roundings = backup(model, arrays), rounding_bound(model)
