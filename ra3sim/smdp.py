@@ -206,6 +206,15 @@ class SMDP:
         """R_max = max |R(s, z)| over available pairs; with it ``‖V*‖ <= R_max / (1 - γ̄)``, also for costs."""
         return float(np.abs(self.row_rewards).max(initial=0, where=self.row_available))
 
+    def to_sparse(self) -> SMDP:
+        """The same model with sparse outcomes."""
+        if self.is_sparse:
+            return self
+        twin = SMDP.__new__(SMDP)
+        twin.__dict__.update(self.__dict__)
+        twin.matrix = _check.canonical_csr("P", sp.csr_array(self.matrix), self.matrix.shape)
+        return twin
+
     def restrict(self, options: Sequence[int | str]) -> SMDP:
         """The pruned decision space: only these options, by number or name.
 

@@ -265,6 +265,17 @@ def test_auto_says_what_it_did_and_turns_to_lapack_where_sweeps_are_slow():
     assert "LAPACK evaluations" in solve(MODELS["slow, equal"], tolerance=1e-8).method
     assert "evaluated by sweeps" in solve(MODELS["fast, equal"]).method
     assert solve(sparse_twin(MODELS["fast, equal"])).method.startswith("sparse")
+    # By size and sparsity: a dense table of Taxi is nearly all zeros.
+    taxi = named("Taxi")
+    assert solve(taxi.to_dense()).method.startswith("sparse")
+    assert solve(taxi.to_dense(), method="policy iteration").method.startswith("dense")
+    assert solve(garnet(250, 2, 250, 0.9, seed=0)).method.startswith("dense")
+    for model in (SMDP.from_mdp(taxi.to_dense()), MODELS["ends, random options"]):
+        twin = model.to_sparse()
+        assert twin.is_sparse and twin.to_sparse() is twin and twin.mass_range == model.mass_range
+        P = model.P.reshape(-1, model.num_states)
+        np.testing.assert_array_equal(twin.P.toarray(), P)
+        np.testing.assert_array_equal(twin.R, model.R)
 
 
 def exact_solution(matrix, right):
@@ -432,3 +443,11 @@ def from_mdps(**changes):
 def test_bad_input_is_one_clear_error(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+@pytest.mark.parametrize(
+    "planner", [solve, value_iteration, lambda m: evaluate_policy(m, [0]), lambda m: solve_batch([m])]
+)
+def test_what_is_no_model_is_refused(planner):
+    with pytest.raises(TypeError, match="model: give an MDP or an SMDP, got int"):
+        planner(3)

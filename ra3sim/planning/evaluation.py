@@ -10,7 +10,7 @@ import scipy.sparse as sp
 from ra3sim import _check
 from ra3sim._linear import factor
 from ra3sim.mdp import MDP
-from ra3sim.planning.plan import Plan, contracting_mass, rounding_bound
+from ra3sim.planning.plan import Plan, as_smdp, contracting_mass, rounding_bound
 from ra3sim.smdp import SMDP
 
 
@@ -29,7 +29,7 @@ def evaluate_policy(model: MDP | SMDP, policy: Any) -> Plan:
     >>> evaluate_policy(SMDP(R=[[1.0], [0.9]], P=[[[0.5]], [[0.6]]]), [0]).values
     array([2.])
     """
-    model = SMDP.from_mdp(model) if isinstance(model, MDP) else model
+    model = as_smdp(model)
     masses = contracting_mass(model)
     policy = np.asarray(policy)
     if policy.ndim == 1:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ra3sim.mdp import MDP
 from ra3sim.smdp import SMDP
 
 
@@ -80,6 +81,19 @@ def report(model: SMDP, tolerance: float, **fields: object) -> Plan:
             stacklevel=4,
         )
     return plan
+
+
+def as_smdp(model: object) -> SMDP:
+    """The model itself, or the SMDP of an MDP's primitives.
+
+    Raises:
+        TypeError: neither an MDP nor an SMDP.
+    """
+    if isinstance(model, MDP):
+        return SMDP.from_mdp(model)
+    if not isinstance(model, SMDP):
+        raise TypeError(f"model: give an MDP or an SMDP, got {type(model).__name__}")
+    return model
 
 
 def check_tolerance(tolerance: float) -> float:

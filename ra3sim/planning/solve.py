@@ -16,6 +16,7 @@ from ra3sim.planning.batch import SMDPBatch
 from ra3sim.planning.evaluation import exact_values
 from ra3sim.planning.plan import (
     Plan,
+    as_smdp,
     check_tolerance,
     contracting_mass,
     report,
@@ -29,6 +30,8 @@ from ra3sim.smdp import SMDP
 METHODS = ("auto", "policy iteration", "modified policy iteration", "value iteration")
 # LAPACK counts as free help up to this size; beyond, a factorisation costs more than any sweeps it could save.
 _LAPACK_STATES = 4000
+# A dense model of this size whose rows are this empty is solved as a sparse one.
+_FEW_STATES, _FEW = 200, 0.05
 _KRYLOV_SIZE, _KRYLOV_REDUCTION, _KRYLOV_PATIENCE = 12, 0.2, 50
 
 
@@ -38,6 +41,7 @@ def solve(
     """The optimal values and policy, with ``‖values - V*‖ <= tolerance`` certified.
 
     Methods:
+        * ``auto`` takes a dense model of 200 states or more as sparse if less than 5 % of its entries are not zero.
         * ``auto``, dense: policy iteration that evaluates by sweeps with shift bounds, and by LAPACK as soon as the
           observed contraction says that this is cheaper.
         * ``auto``, sparse: inexact policy iteration; evaluation by GMRES on the double Gauss-Seidel sweep, and plain
@@ -59,12 +63,14 @@ def solve(
     """
     if method not in METHODS:
         raise ValueError(f"method: unknown {method!r}; known are {', '.join(METHODS)}")
-    model = SMDP.from_mdp(model) if isinstance(model, MDP) else model
+    model = as_smdp(model)
     if method == "value iteration":
         return value_iteration(model, V_0, tolerance=tolerance, max_iterations=max_iterations)
     tolerance = check_tolerance(tolerance)
     _check_count("max_iterations", max_iterations)
     V = start_values(model, V_0)
+    if method == "auto" and not model.is_sparse and model.num_states >= _FEW_STATES and _share_of_entries(model) < _FEW:
+        model = model.to_sparse()
     if model.is_sparse:
         return report(model, tolerance, **_solve_sparse(model, tolerance, method, V, max_iterations))
     return report(model, tolerance, **_solve_dense(model, tolerance, method, V, max_iterations, V_0 is None))
@@ -91,7 +97,7 @@ def solve_batch(
     if method not in METHODS[:3]:
         raise ValueError(f"method: unknown for a batch {method!r}; known are {', '.join(METHODS[:3])}")
     if not isinstance(models, SMDPBatch):
-        models = [SMDP.from_mdp(m) if isinstance(m, MDP) else m for m in models]
+        models = [as_smdp(m) for m in models]
         if not models:
             raise ValueError("models: none given")
         if any(m.is_sparse for m in models):
@@ -123,6 +129,12 @@ def solve_batch(
         value_bound=numbers[:, 1], policy_loss_bound=numbers[:, 2],
         method=_dense_name(method, int(counts[:, 1].sum())) + ", batched",
     )  # fmt: skip
+
+
+def _share_of_entries(model: SMDP) -> float:
+    """Share of the entries of a dense model that are not zero, from 64 rows."""
+    rows = np.linspace(0, len(model.row_rewards) - 1, 64).astype(int)
+    return np.count_nonzero(model.matrix[rows]) / (64 * model.num_states)
 
 
 def _check_count(name: str, value: int) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 from ra3sim.mdp import MDP
 from ra3sim.planning import _kernels
 from ra3sim.planning._operators import backup, kernel_arrays, plain_backup
-from ra3sim.planning.plan import Plan, check_tolerance, contracting_mass, report, rounding_bound, start_values
+from ra3sim.planning.plan import Plan, as_smdp, check_tolerance, contracting_mass, report, rounding_bound, start_values
 from ra3sim.smdp import SMDP
 
 
@@ -40,7 +40,7 @@ def value_iteration(
     >>> plan.values, plan.iterations
     (array([1.75]), 3)
     """
-    model = SMDP.from_mdp(model) if isinstance(model, MDP) else model
+    model = as_smdp(model)
     tolerance = check_tolerance(tolerance)
     limit = max_iterations if iterations is None else iterations
     if limit < 1:
