@@ -8,7 +8,7 @@ import scipy.sparse as sp
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from quantecon.markov import DiscreteDP
-from tables import random_mdp, random_options
+from tables import howard_values, random_mdp, random_options, random_smdp
 
 from ra3sim import (
     MDP,
@@ -400,6 +400,26 @@ def test_everything_terminal_and_no_discount():
             plan = solve(form(done), method=method)
             assert plan.values.tolist() == [0.0] and plan.policy.tolist() == [-1] and plan.converged
             np.testing.assert_array_equal(solve(form(myopic), method=method).values, [1, 3, 5])
+
+
+@pytest.mark.parametrize("seed", range(150))
+def test_models_of_every_kind_from_any_start(seed):
+    model = random_smdp(seed)
+    exact = howard_values(model)
+    size = np.abs(exact).max() + model.reward_bound
+    # The reference is rounded too.
+    slack = 1e-12 * size / (1 - model.mass_range[1])
+    tolerance = [1e-2, 1e-5, 1e-8][seed % 3] * size + 10 * slack + 1e-300
+    V_0 = None if seed % 2 else np.random.default_rng(seed).normal(size=model.num_states) * 2 * size
+    for form in (model, model.to_sparse()):
+        for method in METHODS:
+            plan = solve(form, method=method, tolerance=tolerance, V_0=V_0)
+            assert plan.converged and np.abs(plan.values - exact).max() <= plan.value_bound + slack
+            own = evaluate_policy(form, plan.policy)
+            assert (exact - own.values).max() <= plan.policy_loss_bound + slack
+            assert ((plan.policy == -1) == model.terminal).all()
+    batched = solve_batch([model, model], tolerance=tolerance)
+    assert np.abs(batched.values - exact).max() <= batched.value_bound.max() + slack
 
 
 GOOD = batch_arguments(2)
