@@ -10,6 +10,7 @@ import gymnasium
 import numpy as np
 
 from ra3sim.envs._grid import goal_mdp
+from ra3sim.envs._gym import unwrapped
 from ra3sim.mdp import MDP
 
 _FACING = ("right", "down", "left", "up")
@@ -52,12 +53,7 @@ def from_minigrid(
     # Importing it registers its ids; it imports pygame, so only where it is needed.
     from minigrid.minigrid_env import MiniGridEnv
 
-    if isinstance(env_or_id, gymnasium.Env):
-        if kwargs:
-            raise ValueError(f"kwargs: {sorted(kwargs)} are for an id; this environment is made already")
-        env, name = env_or_id.unwrapped, getattr(env_or_id.spec, "id", type(env_or_id.unwrapped).__name__)
-    else:
-        env, name = gymnasium.make(env_or_id, **kwargs).unwrapped, env_or_id
+    env, name = unwrapped(env_or_id, kwargs)
     if not isinstance(env, MiniGridEnv):
         raise ValueError(f"env_or_id: {name} is no MiniGrid environment")
     env.reset(seed=seed)

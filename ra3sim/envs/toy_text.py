@@ -9,6 +9,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from ra3sim.envs._grid import DENSE_LIMIT
+from ra3sim.envs._gym import unwrapped
 from ra3sim.mdp import MDP
 
 _ACTIONS = {
@@ -44,12 +45,7 @@ def from_gymnasium(
     >>> from_gymnasium("FrozenLake-v1", 0.99)
     <FrozenLake-v1: S=16, A=4, discount=0.99, dense>
     """
-    if isinstance(env_or_id, gymnasium.Env):
-        if kwargs:
-            raise ValueError(f"kwargs: {sorted(kwargs)} are for an id; this environment is made already")
-        env, name = env_or_id.unwrapped, getattr(env_or_id.spec, "id", type(env_or_id.unwrapped).__name__)
-    else:
-        env, name = gymnasium.make(env_or_id, **kwargs).unwrapped, env_or_id
+    env, name = unwrapped(env_or_id, kwargs)
     table, start = getattr(env, "P", None), getattr(env, "initial_state_distrib", None)
     if not isinstance(table, dict) or start is None:
         raise ValueError(f"env_or_id: {name} has no table P with an initial_state_distrib; toy-text environments have")
