@@ -261,6 +261,22 @@ def test_a_krylov_cycle_has_the_least_residual_of_its_space():
     assert np.linalg.norm(found - 1 - exact) < 0.5 * np.linalg.norm(exact)
 
 
+def test_backups_finish_alone_where_corrections_only_do_harm(monkeypatch):
+    calls = []
+
+    def harm(*arguments):
+        V = arguments[6]
+        V[~model.terminal] += np.random.default_rng(len(calls)).normal(size=int((~model.terminal).sum()))
+        calls.append(1)
+
+    model = SMDP.from_mdp(grid_world(6, 6, 0.9, sparse=True))
+    exact = solve(model, tolerance=1e-9)
+    monkeypatch.setattr(_kernels, "correct_by_krylov", harm)
+    plan = solve(model, tolerance=1e-8, max_iterations=500)
+    assert plan.converged and 10 < len(calls) < 200
+    np.testing.assert_allclose(plan.values, exact.values, atol=2e-8)
+
+
 def test_auto_says_what_it_did_and_turns_to_lapack_where_sweeps_are_slow():
     assert "LAPACK evaluations" in solve(MODELS["slow, equal"], tolerance=1e-8).method
     assert "evaluated by sweeps" in solve(MODELS["fast, equal"]).method

@@ -265,10 +265,10 @@ class _Krylov(_Correction):
         V = TV.copy()
         self.backward = not self.backward
         _kernels.backup_in_place(*self.arrays, V, policy, self.backward)
-        self.without_progress = 0 if width < 0.5 * self.best else self.without_progress + 1
-        self.best = min(self.best, width)
-        # A cycle cut short may leave more than it found; backups always contract.
+        # A cycle cut short may leave more than it found; backups always contract, so they finish alone if need be.
         if self.without_progress < _KRYLOV_PATIENCE:
+            self.without_progress = 0 if width < 0.5 * self.best else self.without_progress + 1
+            self.best = min(self.best, width)
             _kernels.gather_residual(*self.arrays, V, policy, *self.system)
             _kernels.correct_by_krylov(*self.system, V, self.basis, _KRYLOV_REDUCTION)
         return V
