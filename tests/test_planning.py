@@ -401,7 +401,8 @@ def test_a_tolerance_below_the_rounding_is_reported():
         for method in METHODS[:3]:
             with pytest.warns(NotConvergedWarning, match="above the rounding"):
                 plan = solve(model, tolerance=1e-16, method=method)
-            assert not plan.converged and plan.value_bound < 1e-10
+            # It stops where rounding leaves nothing to gain, not at the limit.
+            assert not plan.converged and plan.value_bound < 1e-10 and plan.iterations < 1000
     with pytest.warns(NotConvergedWarning, match="stopped after 1 backups"):
         assert (solve_batch([MODELS["slow, equal"]] * 3, max_iterations=1).iterations == 1).all()
     with pytest.warns(NotConvergedWarning, match=r"\(3 of 3 tasks\)"):
