@@ -175,9 +175,6 @@ class OptionSet:
         Raises:
             ValueError: an unknown state, or a landmark that cannot be reached from anywhere.
         """
-        # Imported here: planning stands on SMDPs, which stand on options.
-        from ra3sim.planning import solve
-
         landmarks = [int(s) for s in landmarks]
         if not landmarks:
             raise ValueError("landmarks: none given")
@@ -187,12 +184,10 @@ class OptionSet:
         for z, landmark in enumerate(landmarks):
             if not 0 <= landmark < mdp.num_states:
                 raise ValueError(f"landmarks: there is no state {landmark}; states are 0 to {mdp.num_states - 1}")
-            plan = solve(_errand(mdp, landmark), tolerance=_ERRAND_TOLERANCE)
-            policy[z, states, np.maximum(plan.policy, 0)] = 1
             ends = (states == landmark) | mdp.terminal
+            policy[z], pays = way_to(mdp, landmark, ~ends)
             graph = sp.csr_array(mdp.under(policy[z])[0])
             stuck = ~reaching(graph, ends)
-            pays = plan.values > 10 * _ERRAND_TOLERANCE
             initiation[z] = pays & ~reaching(drop_rows(graph, ends), stuck) & ~ends
             if not initiation[z].any():
                 raise ValueError(f"landmarks: state {landmark} cannot be reached for sure from any other state")
@@ -250,12 +245,35 @@ class OptionSet:
         return f"<OptionSet: Z={len(self)}, S={self.num_states}, A={self.num_actions}: {shown}>"
 
 
-_ERRAND_TOLERANCE = 1e-10
-
-
 def one_hot(actions: Any, num_actions: int) -> np.ndarray:
     """A deterministic policy, actions ``(S,)``, as ``(S, A)``; states without a decision (-1) get action 0."""
     return np.eye(num_actions)[np.maximum(np.asarray(actions, dtype=np.int64), 0)]
+
+
+# Of the values E[γ^τ 1{arrives}] that `way_to` maximises; those not far above it would be decided by rounding.
+_WAY_TOLERANCE = 1e-10
+
+
+def way_to(mdp: MDP, target: int, begin: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """How to get to a state soon: the policy ``(S, A)`` that maximises E[γ^τ 1{arrives}] before leaving ``begin``.
+
+    Args:
+        begin: states ``(S,)`` in which the way is walked; the target is none of them. Elsewhere the policy is action 0.
+
+    Returns:
+        The policy, and where (``(S,)``) its value is so far above rounding that it can be relied on.
+    """
+    # Imported here: planning stands on SMDPs, which stand on options.
+    from ra3sim.planning import solve
+    from ra3sim.smdp import SMDP
+
+    rows = mdp.rows()
+    arrives = rows[:, [target]].toarray() if mdp.is_sparse else rows[:, [target]]
+    available = mdp.available & begin[:, None]
+    rewards = arrives.reshape(available.shape) * available
+    errand = SMDP.from_rows(rows, rewards, available, ~begin, mdp.discount, mdp.action_names, mdp.row_error)
+    plan = solve(errand, tolerance=_WAY_TOLERANCE)
+    return one_hot(plan.policy, mdp.num_actions), plan.values > 10 * _WAY_TOLERANCE
 
 
 def option_numbers(options: Sequence[int | str], names: Sequence[str]) -> np.ndarray:
@@ -312,24 +330,6 @@ def drop_rows(graph: sp.csr_array, rows: np.ndarray) -> sp.csr_array:
     result = sp.csr_array(sp.diags_array((~rows).astype(float)) @ graph)
     result.eliminate_zeros()
     return result
-
-
-def _errand(mdp: MDP, landmark: int) -> Any:
-    """The task of reaching a landmark: reward 1 on arrival, which ends it."""
-    from ra3sim.smdp import SMDP
-
-    rows = mdp.rows()
-    arrives = rows[:, [landmark]].toarray() if mdp.is_sparse else rows[:, [landmark]]
-    terminal = mdp.terminal.copy()
-    terminal[landmark] = True
-    return SMDP.from_rows(
-        rows,
-        rewards=arrives.reshape(mdp.num_states, mdp.num_actions) * ~terminal[:, None],
-        available=mdp.available & ~terminal[:, None],
-        terminal=terminal,
-        scale=mdp.discount,
-        names=mdp.action_names,
-    )
 
 
 def _feasible_macros(mdp: MDP, endings: list[tuple[int, ...]], index: dict[tuple[int, ...], int]) -> np.ndarray:

@@ -63,14 +63,15 @@ class SMDP:
             negative = (matrix.min(1).toarray() if sp.issparse(matrix) else matrix.min(1)) < 0
             where = _check.first(negative.reshape(options, states), "zs")
             raise ValueError(f"P[{where}] has a negative entry; discounted probabilities are >= 0")
-        mass = self.expected_discount
+        sums = np.asarray(matrix.sum(1)).ravel()
+        mass = self._by_option(np.where(self.row_available, sums, 0.0))
         heavy = mass >= 1
         if heavy.any():
             raise ValueError(
                 f"P[{_check.first(heavy, 'zs')}] sums to {mass[heavy][0]:.9g}; E[γ^τ] must be below 1: "
                 "multiply the outcome by γ^τ"
             )
-        self._mass_range = self._find_mass_range(slack=0.0)
+        self._mass_range = self._find_mass_range(sums, slack=0.0)
 
     @classmethod
     def from_rows(
@@ -93,7 +94,7 @@ class SMDP:
         """
         self = cls.__new__(cls)
         self._fill(matrix, rewards, available, terminal, float(scale), True, names)
-        self._mass_range = self._find_mass_range(slack=row_error)
+        self._mass_range = self._find_mass_range(np.ones(matrix.shape[0]), slack=row_error)
         return self
 
     @classmethod
@@ -252,15 +253,10 @@ class SMDP:
                 "keep at least one in every state that is not terminal"
             )
 
-    def _find_mass_range(self, slack: float) -> tuple[float, float]:
-        """The range of the row sums over states that are not terminal; ``slack``: how far one-step rows miss 1."""
-        ends = self.terminal.astype(np.float64)
-        if self.option_stride == 1 and self.scale < 1:
-            going_on = np.ones(self.matrix.shape[0])
-        else:
-            going_on = np.asarray(self.matrix.sum(1)).ravel()
-        if ends.any():
-            going_on -= self.matrix @ ends
+    def _find_mass_range(self, going_on: np.ndarray, slack: float) -> tuple[float, float]:
+        """The range of what goes on, from the sums of the rows; ``slack``: how far these may be off."""
+        if self.terminal.any():
+            going_on = going_on - self.matrix @ self.terminal.astype(np.float64)
         mass = self.scale * going_on[self.row_available]
         if not mass.size:
             self._gamma_bar = 0.0

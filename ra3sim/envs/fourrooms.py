@@ -8,14 +8,9 @@ import numpy as np
 
 from ra3sim.envs._grid import MOVE_NAMES, Grid, goal_mdp, named_cells, slipping
 from ra3sim.mdp import MDP
-from ra3sim.options import OptionSet, one_hot
-from ra3sim.planning import solve
-from ra3sim.smdp import SMDP
+from ra3sim.options import OptionSet, way_to
 
 SMALLEST = 6
-
-# Of the values E[γ^τ 1{arrives}] that options maximise: far smaller than any value they may have.
-_TOLERANCE = 1e-10
 
 
 def fourrooms(
@@ -140,7 +135,13 @@ def hallway_options(mdp: MDP) -> OptionSet:
         for door in doors:
             others = np.isin(np.arange(grid.num_states), [d for d in doors if d != door])
             initiation = (inside | others) & ~mdp.terminal
-            policies.append(_way(mdp, initiation, int(door)))
+            policy, reliable = way_to(mdp, int(door), initiation)
+            if not reliable[initiation].all():
+                raise ValueError(
+                    f"mdp: hallway {mdp.state_names[door]} cannot be reached from all of its room, or only after so "
+                    "long that γ^τ is lost in rounding; raise the discount or open the way"
+                )
+            policies.append(policy)
             terminations.append(~inside)
             initiations.append(initiation)
             names.append(f"room {number} to {mdp.state_names[door]}")
@@ -160,22 +161,6 @@ def _rooms(grid: Grid, is_hall: np.ndarray) -> np.ndarray:
     room = np.full(grid.num_states, -1)
     room[~is_hall] = Grid(inside).parts()
     return room
-
-
-def _way(mdp: MDP, begin: np.ndarray, door: int) -> np.ndarray:
-    """The policy ``(S, A)`` on the states ``begin`` that gets to the door as soon as it can; elsewhere action 0."""
-    rows = mdp.rows()
-    arrives = rows[:, [door]].toarray() if mdp.is_sparse else rows[:, [door]]
-    arrives = arrives.reshape(mdp.num_states, mdp.num_actions)
-    available = mdp.available & begin[:, None]
-    errand = SMDP.from_rows(rows, arrives * available, available, ~begin, mdp.discount, mdp.action_names)
-    plan = solve(errand, tolerance=_TOLERANCE)
-    if not (plan.values[begin] > 10 * _TOLERANCE).all():
-        raise ValueError(
-            f"mdp: hallway {mdp.state_names[door]} cannot be reached from all of its room, or only after so long that "
-            "γ^τ is lost in rounding; raise the discount or open the way"
-        )
-    return one_hot(plan.policy, mdp.num_actions)
 
 
 def _check_one_state_per_cell(mdp: MDP, grid: Grid) -> None:

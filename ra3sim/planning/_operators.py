@@ -7,10 +7,11 @@ from collections.abc import Callable
 import numpy as np
 
 from ra3sim.planning import _kernels
+from ra3sim.planning.batch import SMDPBatch
 from ra3sim.smdp import SMDP
 
 
-def row_rewards(model: SMDP) -> np.ndarray:
+def row_rewards(model: SMDP | SMDPBatch) -> np.ndarray:
     """Rewards in row order, -inf where an option is not available."""
     return np.where(model.row_available, model.row_rewards, -np.inf)
 

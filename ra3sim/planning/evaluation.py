@@ -34,7 +34,6 @@ def evaluate_policy(model: MDP | SMDP, policy: Any) -> Plan:
     policy = np.asarray(policy)
     if policy.ndim == 1:
         policy = check_policy(model, policy)
-        values = exact_values(model, policy)
         matrix, reward = model.under(policy)
     else:
         mix = _check.distribution("policy", policy, (model.num_states, model.num_options), "sz")
@@ -47,7 +46,7 @@ def evaluate_policy(model: MDP | SMDP, policy: Any) -> Plan:
             matrix = sp.csr_array(sum(sp.diags_array(mix[:, z]) @ part for z, part in enumerate(parts)))
         else:
             matrix = sum(mix[:, z, None] * part for z, part in enumerate(parts))
-        values = factor(matrix)(reward)
+    values = factor(matrix)(reward)
     residual = float(np.abs(reward + matrix @ values - values).max(initial=0))
     rounding = rounding_bound(model)(values)
     return Plan(

@@ -78,7 +78,7 @@ def report(model: SMDP, tolerance: float, **fields: object) -> Plan:
             f"{np.max(plan.value_bound):.3g}, tolerance {tolerance:.3g} not reached{of}; "
             "allow more iterations, or a tolerance above the rounding of the values",
             NotConvergedWarning,
-            stacklevel=4,
+            stacklevel=3,
         )
     return plan
 

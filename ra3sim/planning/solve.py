@@ -11,7 +11,7 @@ import numpy as np
 
 from ra3sim.mdp import MDP
 from ra3sim.planning import _kernels
-from ra3sim.planning._operators import backup, kernel_arrays
+from ra3sim.planning._operators import backup, kernel_arrays, row_rewards
 from ra3sim.planning.batch import SMDPBatch
 from ra3sim.planning.evaluation import exact_values
 from ra3sim.planning.plan import (
@@ -110,7 +110,7 @@ def solve_batch(
     V = np.zeros((tasks, states))
     policy = np.full((tasks, states), -2)
     counts, numbers = np.empty((tasks, 2), np.int64), np.empty((tasks, 3))
-    rewards = np.where(models.row_available, models.row_rewards, -np.inf)
+    rewards = row_rewards(models)
     unit = rounding_unit(states)
 
     def run(part: slice) -> None:
