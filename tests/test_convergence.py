@@ -104,6 +104,12 @@ def test_the_bound_from_below_refuses_a_start_from_above():
         error_from_below(smdp, solve(smdp), np.array([3.0]), 5)
 
 
+def test_an_error_that_never_comes_within_epsilon_is_no_zero():
+    assert convergence._first_within(np.array([2.0, 1.0, 0.5]), 1.0) == 1
+    with pytest.raises(RuntimeError, match=r"the error is 0\.5 after 2 iterations, above ε = 0\.1"):
+        convergence._first_within(np.array([2.0, 1.0, 0.5]), 0.1)
+
+
 def test_no_mass_at_all_needs_one_iteration():
     assert sharp_iterations(1e-9, 0.0, 1.0) == 1 and sharp_iterations(2.0, 0.0, 1.0) == 0
 
