@@ -5,6 +5,8 @@
 export PYTHON
 unexport PYTHONPATH PYTHONHOME
 BIN := .venv/bin
+# Pinned by hand: a newer one would bring gigabytes of CUDA libraries where a CPU build of this one is at hand.
+TORCH := torch==2.13.0
 
 help:
 	@echo "make reproduce   set up, then make every figure and table in paper_figs/"
@@ -37,7 +39,9 @@ lint: setup
 lock: setup
 	rm -rf build/lock
 	$(BIN)/python -m venv build/lock
+	build/lock/bin/python -m pip install --disable-pip-version-check --quiet "$(TORCH)"
 	build/lock/bin/python -m pip install --disable-pip-version-check --quiet ".[test,bench]"
-	build/lock/bin/python -m pip freeze --exclude ra3sim >build/lock/requirements
+	build/lock/bin/python -m pip freeze --exclude ra3sim --exclude triton | grep -v '^nvidia' | \
+		sed '/^torch==/s/+.*//' >build/lock/requirements
 	mv build/lock/requirements requirements.lock
 	rm -rf build/lock
