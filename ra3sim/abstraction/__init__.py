@@ -1,0 +1,45 @@
+"""The bound and the rewards of action abstractions, one implementation for NumPy, JAX and torch.
+
+`TemporalPrior` and `ThoughtPrice` say what a new thought costs; the functions are pure and hold no randomness.
+"""
+
+from ra3sim.abstraction.objective import (
+    ElboParts,
+    ImportanceWeights,
+    SMCStep,
+    SplitAdvantages,
+    effective_sample_size,
+    elbo_parts,
+    elbo_rewards,
+    group_advantages,
+    importance_weights,
+    returns_to_go,
+    smc_step,
+    split_advantages,
+    step_rewards,
+    temporal_kl,
+    think_rule,
+    thinking_kl,
+)
+from ra3sim.abstraction.prior import TemporalPrior, ThoughtPrice
+
+__all__ = [
+    "ElboParts",
+    "ImportanceWeights",
+    "SMCStep",
+    "SplitAdvantages",
+    "TemporalPrior",
+    "ThoughtPrice",
+    "effective_sample_size",
+    "elbo_parts",
+    "elbo_rewards",
+    "group_advantages",
+    "importance_weights",
+    "returns_to_go",
+    "smc_step",
+    "split_advantages",
+    "step_rewards",
+    "temporal_kl",
+    "think_rule",
+    "thinking_kl",
+]
