@@ -2,13 +2,13 @@
 
 A *world* holds expert trajectories and knows two kinds of things about them. A **model** π says how probable the
 expert's action a_t is in state s_t if the latent is z_t. A **policy over latents** q draws z_t before a_t is seen:
-at every step it *acts* (keeps z_t = z_{t-1}) or *thinks* (draws a new one). In tables a latent is a number; in a language
-model it is the last comment that was written. The loop never looks inside a model, a policy or a latent.
+at every step it *acts* (keeps z_t = z_{t-1}) or *thinks* (draws a new one). In tables a latent is a number; in a
+language model it is the last comment that was written. The loop never looks inside a model, a policy or a latent.
 
 To add a world, subclass `World` and implement `init`, `rollouts` and `fit`; that is enough for the E-step
-``posterior``. ``policy_gradient`` also needs `improve`, ``exact`` needs `exact`. All else has a default. Arrays may be of
-NumPy, JAX or torch, as long as they are of one library. In the shapes, I is the number of trajectories of a batch, G the
-size of the group (rollouts of the same trajectory), T the number of steps of the longest trajectory.
+``posterior``. ``policy_gradient`` also needs `improve`, ``exact`` needs `exact`. All else has a default. Arrays may be
+of NumPy, JAX or torch, as long as they are of one library. In the shapes, I is the number of trajectories of a batch, G
+the size of the group (rollouts of the same trajectory), T the number of steps of the longest trajectory.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class Rollouts(Protocol[Evidence]):
         ...
 
     def select(self, ancestors: Any) -> None:
-        """Replace rollout g of trajectory i, with its whole past, by rollout ``ancestors[i, g]`` of the same trajectory."""
+        """Replace rollout g of trajectory i, with its whole past, by rollout ``ancestors[i, g]`` of the same one."""
         ...
 
     def evidence(self, weights: Any) -> Evidence:
@@ -94,8 +94,8 @@ class World(Protocol[Model, Policy, Evidence]):
         """Begin ``group`` rollouts of every trajectory of the batch.
 
         Args:
-            floor: the probability of thinking is raised from κ to floor + (1 - floor) κ; ``log_q`` is that of the raised
-                one.
+            floor: the probability of thinking is raised from κ to floor + (1 - floor) κ; ``log_q`` is that of what is
+                raised.
         """
         ...
 
