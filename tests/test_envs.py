@@ -29,6 +29,7 @@ MAKERS = {
     "Garnet, sparse": partial(envs.garnet, 50, 2, branching=6, discount=0.9, seed=3, sparse=True),
     "FrozenLake": partial(envs.from_gymnasium, "FrozenLake-v1", 0.95),
     "FrozenLake 8x8": partial(envs.from_gymnasium, "FrozenLake8x8-v1", 0.95, is_slippery=False),
+    "LineWorld": lambda: envs.LineWorld.preset("tiny").table().mdp(envs.LineWorld.preset("tiny").task_at(5)),
     "Taxi": partial(envs.from_gymnasium, "Taxi-v4", 0.95),
     "Taxi, rain": partial(envs.from_gymnasium, "Taxi-v4", 0.95, is_rainy=True, sparse=True),
     "CliffWalking": partial(envs.from_gymnasium, "CliffWalking-v1", 0.95),
@@ -116,7 +117,7 @@ def test_moves_go_where_their_names_say(make):
         assert len(near) == 0 if wanted is None else (len(near) > 0 and (near == wanted).all())
 
 
-@pytest.mark.parametrize("family", ["FourRooms", "Chain", "KeyDoor", "Garnet"])
+@pytest.mark.parametrize("family", ["FourRooms", "Chain", "KeyDoor", "Garnet", "LineWorld"])
 def test_registered(family):
     env = gymnasium.make(f"ra3sim/{family}-v0", render_mode="ansi", max_steps=3)
     check_env(env.unwrapped)

@@ -79,7 +79,7 @@ def _fill(machine: Machine, first: np.ndarray, length: int, rng: np.random.Gener
 def _continuations(lines: int, length: int, rng: np.random.Generator) -> np.ndarray:
     """Sequences ``(n, length)`` of line numbers, all different: every one there is, or many of them."""
     if lines**length <= _POOL:
-        return np.array(list(product(range(lines), repeat=length)), np.int64).reshape(-1, length)
+        return np.array(list(product(range(lines), repeat=length)), np.int64).reshape(lines**length, length)
     return np.unique(rng.integers(lines, size=(_POOL, length)), axis=0)
 
 

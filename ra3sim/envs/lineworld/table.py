@@ -205,7 +205,7 @@ class LineTable:
             names=[names[skill] for skill in chosen],
         )
 
-    def smdp(self, task: LineTask, options: OptionSet | None = None) -> SMDP:
+    def smdp(self, task: LineTask, options: OptionSet | None = None, sparse: bool = True) -> SMDP:
         """The exact model, over all S states, of options that are begun at boundaries and end at boundaries.
 
         Nothing is decided in the middle of a segment, and no option leaves one there. So those states are terminal in
@@ -213,11 +213,12 @@ class LineTable:
 
         Args:
             options: None: all skills. Where else they could begin does not matter here.
+            sparse: the form of the model; dense ones of many states take long to make.
 
         Raises:
             ValueError: what `mdp` refuses, a boundary without an option, or an option that ends elsewhere.
         """
-        mdp = self.mdp(task)
+        mdp = self.mdp(task, sparse)
         options = self.skill_options() if options is None else options
         available = options.initiation & (self.boundary & ~self.terminal)
         anywhere = np.broadcast_to(~self.terminal, available.shape)
@@ -250,7 +251,7 @@ class LineTable:
             total += len(found) * (world.modes if position + 1 < world.horizon else 1)
             if total > MAX_STATES:
                 raise ValueError(
-                    f"tests: more than {MAX_STATES:,} states at {position + 1} of {world.horizon} lines; take fewer "
+                    f"tests: more than {MAX_STATES:,} states after {position + 1} of {world.horizon} lines; take fewer "
                     "tests or registers, a smaller modulus, or shorter programs"
                 )
         return codes, steps
