@@ -1,8 +1,8 @@
 """Compiled loops of latent-option models. One file, because Numba's disk cache does not see changes across files.
 
 Tables have the latent last, so that the loops over latents run through memory: ``emission[s, a, z] = π(a|s, z)``,
-``ends[s, z]`` the probability that latent z is drawn anew on arriving in s, ``choice[s, z]`` the distribution of the new
-one. ``start`` is the latent before the first step, or -1: the first one is drawn from ``choice``. With this prior,
+``ends[s, z]`` the probability that latent z is drawn anew on arriving in s, ``choice[s, z]`` the distribution of the
+new one. ``start`` is the latent before the first step, or -1: the first is drawn from ``choice``. With this prior,
 
     p(z|s, z') = (1 - ends[s, z']) 1{z = z'} + ends[s, z'] choice[s, z],
 
@@ -33,7 +33,7 @@ def filter_scaled(states, actions, emission, ends, choice, start, F):
     log_likelihood, product = 0.0, 1.0
     for t in range(states.shape[0]):
         s, a = states[t], actions[t]
-        total, small = 0.0, False
+        total, small, ended = 0.0, False, True
         if t == 0 and start < 0:
             for z in range(Z):
                 F[0, z] = choice[s, z]
@@ -44,16 +44,21 @@ def filter_scaled(states, actions, emission, ends, choice, start, F):
                     F[0, z] = 0.0
                 F[0, start] = 1 - ends[s, start]
                 drawn = ends[s, start]
+                ended = drawn > 0
             else:
+                ended = False
                 for z in range(Z):
                     drawn += F[t - 1, z] * ends[s, z]
+                    ended |= (F[t - 1, z] > 0) & (ends[s, z] > 0)
                 for z in range(Z):
                     F[t, z] = F[t - 1, z] * (1 - ends[s, z])
             for z in range(Z):
                 F[t, z] += drawn * choice[s, z]
         for z in range(Z):
             weight = F[t, z] * emission[s, a, z]
-            small |= (weight < TINY) & (F[t, z] > 0) & (emission[s, a, z] > 0)
+            # Asked of the factors, as a product of tiny ones is 0.
+            possible = (F[t, z] > 0) | (ended & (choice[s, z] > 0))
+            small |= (weight < TINY) & possible & (emission[s, a, z] > 0)
             F[t, z] = weight
             total += weight
         if small:
@@ -76,8 +81,8 @@ def smooth_scaled(
 ):
     """Backward pass over what `filter_scaled` filled: adds the expected counts, returns the expected switches.
 
-    F becomes the posterior P(z_t = z | a_0..a_T). ``counts (S, A, Z)``; with ``learn_prior`` also ``arrived``, ``ended``
-    and ``chosen`` ``(S, Z)``: arrivals in s with latent z, how many of them drew anew, and what was drawn.
+    F becomes the posterior P(z_t = z | a_0..a_T). ``counts (S, A, Z)``; with ``learn_prior`` also ``arrived``,
+    ``ended`` and ``chosen`` ``(S, Z)``: arrivals in s with latent z, how many drew anew, and what was drawn.
     """
     Z = ends.shape[1]
     switches = 0.0
@@ -174,6 +179,7 @@ def filter_log(states, actions, emission, ends, choice, start, F):
 def smooth_log(states, actions, emission, ends, choice, start, F, b, eb, counts, arrived, ended, chosen, learn_prior):
     """As `smooth_scaled` for what `filter_log` filled."""
     Z = ends.shape[1]
+    # Taken anew at every step, so that what the sums of logarithms lose on long ways cancels.
     total = log_sum(F[states.shape[0] - 1])
     switches = 0.0
     b[:] = 0.0
@@ -190,12 +196,15 @@ def smooth_log(states, actions, emission, ends, choice, start, F, b, eb, counts,
                 for z in range(Z):
                     chosen[s, z] += F[0, z]
             break
-        drawn = -np.inf
+        drawn, total = -np.inf, -np.inf
+        for z in range(Z):
+            b[z] = log_add(np.log1p(-ends[s, z]) + eb[z], np.log(ends[s, z]) + drawn_value)
+            before = F[t - 1, z] if t > 0 else (0.0 if z == start else -np.inf)
+            total = log_add(total, before + b[z])
         for z in range(Z):
             before = F[t - 1, z] if t > 0 else (0.0 if z == start else -np.inf)
             end = before + np.log(ends[s, z])
             drawn = log_add(drawn, end)
-            b[z] = log_add(np.log1p(-ends[s, z]) + eb[z], np.log(ends[s, z]) + drawn_value)
             here = np.exp(end + drawn_value - total)
             switches += here - np.exp(end + np.log(choice[s, z]) + eb[z] - total)
             if learn_prior:
@@ -360,9 +369,9 @@ def policy_value(
 ):  # fmt: skip
     """Exact value of a policy over latents, trajectory by trajectory, and its gradient with respect to ``q``.
 
-    ``q[c, z', z]``, z' = Z: no latent yet. ``log_p[s, z', z]``, ``log_p_first[s, z]``; ``value`` and ``kl (M,)`` are the
-    bound and its KL part; ``gradient`` (the shape of q, or no rows) gets d value / d q, summed over trajectories. With
-    ``entropy`` False, - log q is left out of the value.
+    ``q[c, z', z]``, z' = Z: no latent yet. ``log_p[s, z', z]``, ``log_p_first[s, z]``; ``value`` and ``kl (M,)`` are
+    the bound and its KL part; ``gradient`` (the shape of q, or no rows) gets d value / d q, summed over trajectories.
+    With ``entropy`` False, - log q is left out of the value.
     """
     Z = q.shape[2]
     longest = np.diff(offsets).max()
