@@ -1,4 +1,4 @@
-"""How the skills of a LineWorld and the rules for choosing them are drawn."""
+"""How the skills of a LineWorld, the rules for choosing them and the test inputs are drawn."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ from itertools import product
 import numpy as np
 
 from ra3sim.envs.lineworld.machine import Machine
+from ra3sim.envs.lineworld.tasks import Registers, as_registers
 
 # With more continuations of a first line than this, so many are drawn instead of listed.
 _POOL = 4096
+_MAX_INPUTS = 2**62
 
 
 def draw_templates(
@@ -48,6 +50,27 @@ def draw_rules(words: int, skills: int, rng: np.random.Generator) -> tuple[np.nd
         wrong = rng.permutation(skills)[:words]
         if not (rule == wrong).any():
             return rule, wrong
+
+
+def draw_inputs(machine: Machine, tests: int, rng: np.random.Generator) -> Registers:
+    """Different test inputs ``(T, R)``.
+
+    Raises:
+        ValueError: more than there are, or too many registers to number them all.
+    """
+    total = machine.modulus**machine.registers
+    if total > _MAX_INPUTS:
+        raise ValueError(
+            f"modulus: {machine.modulus}^{machine.registers} inputs are too many to number; take a smaller modulus or "
+            "fewer registers"
+        )
+    if tests > total:
+        raise ValueError(f"tests: there are only {total} different inputs, got {tests}; take at most {total}")
+    codes = rng.choice(total, max(tests, min(total, 1000)), replace=False)
+    values = codes[:, None] // machine.modulus ** np.arange(machine.registers)[::-1] % machine.modulus
+    # An input of zeros or equal numbers hides what lines do; those of many different numbers come first.
+    variety = [len({0, *row}) for row in values.tolist()]
+    return as_registers(values[np.argsort(np.negative(variety), kind="stable")[:tests]].tolist())
 
 
 def _fill(machine: Machine, first: np.ndarray, length: int, rng: np.random.Generator) -> np.ndarray:

@@ -14,7 +14,7 @@ from ra3sim import _check
 from ra3sim.envs.lineworld import draws
 from ra3sim.envs.lineworld._read import count
 from ra3sim.envs.lineworld.machine import Machine
-from ra3sim.envs.lineworld.skills import draw_rules, draw_templates
+from ra3sim.envs.lineworld.skills import draw_inputs, draw_rules, draw_templates
 from ra3sim.envs.lineworld.table import LineTable
 from ra3sim.envs.lineworld.tasks import LineProgram, LineTask, Registers, Verdict, as_registers
 
@@ -27,7 +27,6 @@ PRESETS: dict[str, dict[str, Any]] = {
 
 MAX_TASKS = 2_000_000
 _MAX_PROGRAMS = 200_000
-_MAX_INPUTS = 2**62
 # Tasks are made so many at a time: the machine runs that many programs side by side.
 _BLOCK = 4096
 
@@ -117,7 +116,7 @@ class LineWorld:
         put("templates", _check.freeze(templates))
         for name, rule in zip(("rule", "wrong_rule"), draw_rules(self.words, self.skills, rng[1]), strict=True):
             put(name, _check.freeze(rule))
-        put("inputs", self._draw_inputs(rng[2]))
+        put("inputs", draw_inputs(self.machine, self.tests, rng[2]))
 
     @staticmethod
     def preset(name: str, **overrides: Any) -> LineWorld:
@@ -358,20 +357,6 @@ class LineWorld:
                 f"held_out: must leave tasks on both sides, got {self.held_out!r} of {self.num_tasks} tasks; take a "
                 "share between 0 and 1, or more words, modes or depth"
             )
-
-    def _draw_inputs(self, rng: np.random.Generator) -> Registers:
-        total = self.modulus**self.registers
-        if total > _MAX_INPUTS:
-            raise ValueError(
-                f"modulus: {self.modulus}^{self.registers} inputs are too many to number; lower one of them"
-            )
-        if self.tests > total:
-            raise ValueError(f"tests: there are only {total} different inputs, got {self.tests}; take at most {total}")
-        codes = rng.choice(total, max(self.tests, min(total, 1000)), replace=False)
-        values = codes[:, None] // self.modulus ** np.arange(self.registers)[::-1] % self.modulus
-        # An input of zeros or equal numbers hides what lines do; those of many different numbers come first.
-        variety = [len({0, *row}) for row in values.tolist()]
-        return as_registers(values[np.argsort(np.negative(variety), kind="stable")[: self.tests]].tolist())
 
 
 def _say(values: Sequence[int]) -> str:
