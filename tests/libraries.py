@@ -16,10 +16,7 @@ class Library(NamedTuple):
     put: Callable[[Any], Any]
 
     def call(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        """Call with the NumPy arrays among the arguments put into this library; results as NumPy.
-
-        JAX compiles the whole, which takes less time than every operation on its own.
-        """
+        """Call with the NumPy arrays among the arguments put into this library; results as NumPy."""
         given = [*args, *kwargs.values()]
         where = [i for i, value in enumerate(given) if isinstance(value, np.ndarray)]
 
@@ -29,12 +26,16 @@ class Library(NamedTuple):
                 full[i] = array
             return function(*full[: len(args)], **dict(zip(kwargs, full[len(args) :], strict=True)))
 
-        if self.name == "jax":
-            import jax
-
-            run = jax.jit(run)
-        result = run(*(self.put(given[i]) for i in where))
+        result = self.compiled(run)(*(self.put(given[i]) for i in where))
         return type(result)(*map(np.asarray, result)) if isinstance(result, tuple) else np.asarray(result)
+
+    def compiled(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """JAX compiles the whole, which takes less time than every operation on its own."""
+        if self.name != "jax":
+            return function
+        import jax
+
+        return jax.jit(function)
 
 
 @contextlib.contextmanager

@@ -81,6 +81,8 @@ def test_returns_of_any_length(seed, steps, rate):
     rng = np.random.default_rng(seed)
     rewards, think, everywhere = rng.normal(size=(2, steps)), rng.random((2, steps)) < rate, np.ones((2, steps), bool)
     close(returns_to_go(rewards, until=think), slow_returns(rewards, everywhere, 1.0, think))
+    gaps = rng.random((2, steps)) < 0.7
+    close(returns_to_go(rewards, gaps, until=think), slow_returns(rewards, gaps, 1.0, think))
     close(returns_to_go(rewards, discount=0.5), slow_returns(rewards, everywhere, 0.5, None))
 
 
@@ -89,6 +91,13 @@ def test_a_sum_does_not_see_the_sums_after_the_next_thought():
     rewards = np.array([1e-8, 1e-8, 1e16, 3.0, -np.inf])
     until = np.array([True, False, True, False, True])
     np.testing.assert_array_equal(returns_to_go(rewards, until=until), [2e-8, 1e-8, 1e16 + 3, 3, -np.inf])
+
+
+def test_infinite_rewards_do_not_come_from_beyond_the_horizon():
+    rewards = np.array([-1.0] * 2000 + [-np.inf])
+    assert returns_to_go(rewards, discount=0.0)[0] == -1
+    assert returns_to_go(rewards, discount=0.1)[-2] == -np.inf
+    assert not np.isnan(returns_to_go(rewards, discount=0.1)).any()
 
 
 def test_step_rewards(lib):
@@ -413,12 +422,9 @@ def everything(a, b, c, think, mask, rate, log_q, log_p, log_weights, increments
 
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 def test_the_libraries_agree_and_keep_the_dtype(lib, dtype):
-    """JAX compiled, all at once."""
-    import jax
-
     arguments = surrogate_arguments()
     put = [lib.put(x if x.dtype == bool else x.astype(dtype)) for x in arguments]
-    results = (jax.jit(everything) if lib.name == "jax" else everything)(*put)
+    results = lib.compiled(everything)(*put)
     for got, want in zip(results, everything(*arguments), strict=True):
         assert got.dtype == lib.put(np.zeros(1, dtype)).dtype
         assert not np.isnan(np.asarray(got)).any()
@@ -498,6 +504,16 @@ def test_gradients_are_finite_and_the_same_and_everything_compiles():
     mask = arguments[4]
     for got in gradients[:3]:
         assert not got[~mask].any() and np.abs(got[mask]).max() > 0.1
+
+
+def test_an_infinite_cost_does_not_spoil_gradients():
+    import torch
+
+    log_q = torch.tensor([[0.5, 0.5], [0.25, 0.75]], dtype=torch.float64).log().requires_grad_()
+    temporal_kl(log_q, torch.tensor([0.0, -math.inf], dtype=torch.float64)).sum().backward()
+    rate = torch.tensor([0.0, 0.5, 1.0], dtype=torch.float64, requires_grad=True)
+    thinking_kl(rate, 0.0, TemporalPrior(3, 1.0)).sum().backward()
+    assert torch.isfinite(log_q.grad).all() and torch.isfinite(rate.grad).all()
 
 
 def test_a_batch_may_be_mapped():
