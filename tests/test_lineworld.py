@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from ra3sim import OptionEnv, OptionSet, solve
 from ra3sim.envs import LineTable, LineTask, LineWorld, LineWorldEnv
 from ra3sim.envs.lineworld.machine import REGISTER_NAMES, Machine, alphabet
+from ra3sim.envs.lineworld.skills import _match
 
 TINY = LineWorld.preset("tiny")
 TABLE = LineWorld.preset("table")
@@ -255,9 +256,9 @@ def test_effects_differ_as_far_as_possible():
         for templates in world.templates:
             assert len(np.unique(templates, axis=0)) == 9
             assert len(np.unique(world.machine.effects(templates), axis=0)) == len(effects)
-        # Fewer skills, two with each first line: a choice without regard to the others would often spoil one.
-        for templates in (fewer := small(skills=6, ambiguity=2, modes=20, seed=seed)).templates:
-            assert len(np.unique(fewer.machine.effects(templates), axis=0)) == min(6, len(effects))
+    # A skill gives way to one that has no other choice.
+    assert _match([{0: 10, 1: 11}, {0: 12}, {1: 13, 2: 14}]) == {0: 11, 1: 12, 2: 14}
+    assert len(_match([{0: 10}, {0: 11}, {0: 12, 1: 13}])) == 2
 
 
 def test_templates_are_spread_over_all():
