@@ -45,7 +45,8 @@ class LatentPolicy:
     def from_prior(cls, model: LatentModel, trajectories: Trajectories, contexts: Contexts) -> LatentPolicy:
         """The prior itself as a policy."""
         ends, choice = model.prior_tables()
-        state = np.zeros(contexts.count, np.int64)
+        # Histories are all seen; contexts that are states stand for themselves where they are not.
+        state = np.arange(contexts.count) % model.num_states
         state[contexts.index] = trajectories.states
         ends, choice = ends[state], choice[state]
         Z = model.num_latents
