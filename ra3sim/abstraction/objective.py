@@ -300,9 +300,7 @@ def think_rule(gain: Any, what_entropy: Any, prior: TemporalPrior) -> Any:
     """
     xp, what_entropy = _entropy("gain", gain, what_entropy, prior)
     logit = gain + what_entropy
-    if prior.log_think == -math.inf:
-        return xp.zeros_like(logit)
-    # No overflow on either side, and small κ keep their digits.
+    # No overflow on either side, small κ keep their digits, and an infinite price gives 0.
     return xp.exp(-xp.logaddexp(xp.zeros_like(logit), prior.price - logit))
 
 
