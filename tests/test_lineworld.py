@@ -508,6 +508,7 @@ def test_environment_renders_the_program():
         p for p in world.all_programs() if tuple(world.machine.run([p], world.inputs)[0, 0]) != env.task.outputs[0]
     )
     env.reset()
+    assert env.render() == world.prompt(env.task) + f"registers: {world.inputs[0]}"
     rewards = [env.step(line)[1] for line in other]
     assert rewards == [0, 0, 0, 0] and env.render().endswith("\nnot passed")
 
