@@ -10,7 +10,9 @@ from ra3sim.latent.causal import (
     posterior_policy,
     state_contexts,
 )
+from ra3sim.latent.generate import generate
 from ra3sim.latent.inference import Expectation, best_path, count_path, expect, log_likelihood, sample_posterior
+from ra3sim.latent.learn import Learnt, learn
 from ra3sim.latent.model import LatentModel, OptionPrior, Statistics
 from ra3sim.latent.policy import LatentPolicy
 from ra3sim.latent.trajectories import Trajectories
@@ -23,6 +25,7 @@ __all__ = [
     "LatentModel",
     "LatentPolicy",
     "Latents",
+    "Learnt",
     "OptionPrior",
     "PolicyValue",
     "Statistics",
@@ -33,7 +36,9 @@ __all__ = [
     "count_path",
     "evaluate_policy",
     "expect",
+    "generate",
     "histories",
+    "learn",
     "log_likelihood",
     "posterior_policy",
     "sample_posterior",

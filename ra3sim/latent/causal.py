@@ -127,9 +127,9 @@ def best_causal(model: LatentModel, trajectories: Trajectories) -> Causal:
     """The policy over latents with the largest mean bound among those that do not see a_t and what follows.
 
     Dynamic programming over the tree of histories, of which the trajectories are equally likely leaves: with the mean
-    taken inside the exponent, V(h, z') = log Σ_z p(z|s, z') exp E[log π(a|s,z) + V(h a s', z) | h]. With the expectation
-    outside it would be the soft Bellman recursion of the posterior, which sees a. With a `ThoughtPrice`, the maximum
-    takes the place of log Σ exp, and the policy is deterministic.
+    taken inside the exponent, V(h, z') = log Σ_z p(z|s, z') exp E[log π(a|s,z) + V(h a s', z) | h]. With the
+    expectation outside it would be the soft Bellman recursion of the posterior, which sees a. With a `ThoughtPrice`,
+    the maximum takes the place of log Σ exp, and the policy is deterministic.
 
     Returns the policy and, for each trajectory, the bound it gets there; the mean over trajectories is the optimum.
 

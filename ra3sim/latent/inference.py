@@ -1,4 +1,4 @@
-"""Exact inference in latent-option models: the forward-backward recursion in O(Z) a step, threaded over trajectories."""
+"""Exact inference in latent-option models: forward-backward in O(Z) a step, threaded over trajectories."""
 
 from __future__ import annotations
 
@@ -201,6 +201,6 @@ def _check_failure(failure: tuple[int, int, int]) -> None:
     status, trajectory, step = failure
     if status:
         raise ValueError(
-            f"trajectories: trajectory {trajectory}, step {step}: the action has probability 0 under every latent that is "
-            "possible there; use smoothing > 0 in the M-step, or a model that knows the action"
+            f"trajectories: trajectory {trajectory}, step {step}: the action has probability 0 under every latent that "
+            "is possible there; use smoothing > 0 in the M-step, or a model that knows the action"
         )

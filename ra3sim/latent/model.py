@@ -116,6 +116,19 @@ class LatentModel:
             weights[:, ~(weights[0] > 0).any(-1)] = 1.0
         return cls(weights / weights.sum(-1, keepdims=True), prior)
 
+    @classmethod
+    def from_options(cls, options: OptionSet, start: int | None = None) -> LatentModel:
+        """Markov options as latents: one ends as its termination says, and a uniformly random available one follows.
+
+        Raises:
+            ValueError: options with a memory of their own (macros).
+        """
+        if not options.is_markov or len(options.next_node) != len(options):
+            raise ValueError("options: must be Markov, one node each; macros have a memory that a latent has not")
+        available = options.initiation | ~options.initiation.any(0)
+        order = options.start_node
+        return cls(options.policy[order], OptionPrior(options.termination[order], available / available.sum(0), start))
+
     @property
     def num_latents(self) -> int:
         return self.policy.shape[0]
@@ -150,17 +163,21 @@ class LatentModel:
         termination, choice = self.prior_tables()
         return replace(self, prior=OptionPrior(termination.T, choice.T, self.prior.start))
 
-    def fit(self, statistics: Statistics, smoothing: float = 0.0, prior_smoothing: float = 0.0) -> LatentModel:
+    def fit(
+        self, statistics: Statistics, smoothing: float = 0.0, prior_smoothing: float = 0.0, persistence: float = 0.0
+    ) -> LatentModel:
         """M-step: the model that maximises the expected log-likelihood plus ``smoothing`` times the sum of log π.
 
         That is, ``smoothing`` and ``prior_smoothing`` (for an `OptionPrior`, learnt if the statistics have its parts)
-        are added to the counts. Only actions that this model finds possible are smoothed, so what is impossible stays
-        impossible. A row without a count and without smoothing stays as it is.
+        are added to the counts; ``persistence`` more are added to those of latents that went on (a sticky prior, as Fox
+        et al. 2011 have it for hidden Markov models). Only actions that this model finds possible are smoothed, so what
+        is impossible stays impossible. A row without a count and without smoothing stays as it is.
 
         Raises:
             ValueError: negative smoothing, statistics of another shape.
         """
-        for name, value in (("smoothing", smoothing), ("prior_smoothing", prior_smoothing)):
+        knobs = {"smoothing": smoothing, "prior_smoothing": prior_smoothing, "persistence": persistence}
+        for name, value in knobs.items():
             if not (np.isfinite(value) and value >= 0):
                 raise ValueError(f"{name}: must be a number >= 0, got {value}")
         counts = _check.real_array("statistics.counts", statistics.counts, self.policy.shape, "zsa")
@@ -168,7 +185,7 @@ class LatentModel:
         prior = self.prior
         if isinstance(prior, OptionPrior) and statistics.chosen is not None:
             went_on = statistics.arrived - statistics.ended
-            both = np.stack([statistics.ended, went_on.clip(0)]) + prior_smoothing
+            both = np.stack([statistics.ended, went_on.clip(0) + persistence]) + prior_smoothing
             old = np.stack([prior.termination, 1 - prior.termination])
             prior = OptionPrior(
                 _shares(both, old, 0)[0],

@@ -60,7 +60,7 @@ class LatentPolicy:
         return self.whether.shape[1]
 
     def think_prob(self, floor: float = 0.0) -> np.ndarray:
-        """κ raised to floor + (1 - floor) κ, ``(C, Z + 1)``; 1 where there is no latent before, 0 if there is no other."""
+        """κ raised to floor + (1 - floor) κ, ``(C, Z + 1)``; 1 where no latent is before, 0 if there is no other."""
         kappa = floor + (1 - floor) * expit(self.whether) if self.num_latents > 1 else np.zeros(self.whether.shape)
         return np.concatenate([kappa, np.ones((len(kappa), 1))], axis=1)
 

@@ -36,9 +36,10 @@ class TableWorld(World[LatentModel, LatentPolicy, Any]):
         held_out: demonstrations over the same states and actions for ``held_out`` in the record; None: none.
         contexts: what q may condition on beside z_{t-1}: "history" (all before a_t) or "state".
         smoothing: added to the counts of actions in the M-step (maximum a posteriori instead of maximum likelihood).
-        prior_smoothing: the same for an `OptionPrior`.
+        prior_smoothing, persistence: the same for an `OptionPrior` (see `LatentModel.fit`).
         available: boolean ``(S, A)``, actions that can be taken; None: all.
         model: to start from; None: drawn at random from the seed.
+        exact_record: measure each iteration as below, at the price of another forward-backward.
 
     Raises:
         ValueError: held-out trajectories that do not fit, unknown contexts.
@@ -50,8 +51,8 @@ class TableWorld(World[LatentModel, LatentPolicy, Any]):
 
     def __init__(
         self, trajectories: Trajectories, prior: Prior, *, held_out: Trajectories | None = None,
-        contexts: str = "history", smoothing: float = 0.0, prior_smoothing: float = 0.0, available: Any = None,
-        model: LatentModel | None = None, learn_prior: bool = True,
+        contexts: str = "history", smoothing: float = 0.0, prior_smoothing: float = 0.0, persistence: float = 0.0,
+        available: Any = None, model: LatentModel | None = None, learn_prior: bool = True, exact_record: bool = True,
     ) -> None:  # fmt: skip
         sizes = (trajectories.num_states, trajectories.num_actions)
         if held_out is not None and (held_out.num_states, held_out.num_actions) != sizes:
@@ -59,7 +60,8 @@ class TableWorld(World[LatentModel, LatentPolicy, Any]):
         if contexts not in ("history", "state"):
             raise ValueError(f"contexts: must be 'history' or 'state', got {contexts!r}")
         self.trajectories, self.prior, self.held_out = trajectories, prior, held_out
-        self.smoothing, self.prior_smoothing, self.learn_prior = smoothing, prior_smoothing, learn_prior
+        self.smoothing, self.prior_smoothing, self.persistence = smoothing, prior_smoothing, persistence
+        self.learn_prior, self.exact_record = learn_prior, exact_record
         self.available = None if available is None else _check.bool_array("available", available, sizes, "sa")
         self.model = model
         self.contexts: Contexts = (histories if contexts == "history" else state_contexts)(trajectories)
@@ -144,9 +146,11 @@ class TableWorld(World[LatentModel, LatentPolicy, Any]):
             evidence = count_path(model, self.trajectories, evidence.latents, evidence.weights)
         if not self.learn_prior:
             evidence = Statistics(evidence.counts)
-        return model.fit(evidence, self.smoothing, self.prior_smoothing)
+        return model.fit(evidence, self.smoothing, self.prior_smoothing, self.persistence)
 
     def measure(self, model: LatentModel, policy: LatentPolicy) -> dict[str, float]:
+        if not self.exact_record:
+            return {}
         found = expect(model, self.trajectories)
         steps = self.trajectories.num_steps
         total = float(found.log_likelihood.sum())
@@ -154,7 +158,7 @@ class TableWorld(World[LatentModel, LatentPolicy, Any]):
         switches = float(found.switches.sum())
         record = {
             "log_likelihood": total / steps,
-            "objective": (total + self._penalty(model)) / steps,
+            "objective": (total + self.penalty(model)) / steps,
             "think_rate": switches / possible if possible else 0.0,
             "duration": steps / (switches + len(self.trajectories)),
         }
@@ -162,12 +166,13 @@ class TableWorld(World[LatentModel, LatentPolicy, Any]):
             record["held_out"] = float(log_likelihood(model, self.held_out).sum()) / self.held_out.num_steps
         return record
 
-    def _penalty(self, model: LatentModel) -> float:
-        """What smoothing adds to the log-likelihood: Σ log of everything that is smoothed."""
+    def penalty(self, model: LatentModel) -> float:
+        """What smoothing adds to the log-likelihood of all trajectories: Σ log of everything that is smoothed."""
         tables = [(self.smoothing, model.policy)]
         if isinstance(model.prior, OptionPrior) and self.learn_prior:
             ends = model.prior.termination
             tables += [(self.prior_smoothing, table) for table in (ends, 1 - ends, model.prior.choice)]
+            tables += [(self.persistence, 1 - ends)]
         return sum(amount * float(np.log(table[table > 0]).sum()) for amount, table in tables if amount)
 
     def save(self, folder: Path, model: LatentModel, policy: LatentPolicy) -> None:
