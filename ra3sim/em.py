@@ -120,6 +120,11 @@ class PolicyGradient:
             rollouts = world.rollouts(model, policy, batch, self.group, seeds[k], self.floor)
             steps, mask = run_rollouts(rollouts)
             rewards = self._rewards(world, steps, mask)
+            if not math.isfinite(_mean(rewards)):
+                raise ValueError(
+                    f"estep: update {k}: a rollout met a latent or an action of probability 0, whose reward is infinite; "
+                    "use smoothing > 0 in the M-step, and no floor with a prior that excludes thoughts"
+                )
             course.append(_mean(_sum_steps(rewards)))
             whether, what = self._advantages(rewards, steps, mask)
             spread = _spread(whether, mask)
@@ -319,13 +324,14 @@ class RA3:
         try:
             about = json.loads((states[-1] / "state.json").read_text(encoding="utf-8"))
             run, iteration, history = about["run"], about["iteration"], tuple(about["history"])
+            found = self.world.load(states[-1]) if run == self._fingerprint() else ()
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise ValueError(f"folder: {states[-1]} is damaged ({error}); remove it to start again") from None
         if run != self._fingerprint():
             raise ValueError(
                 f"folder: {folder} holds a run with {run}, this one has {self._fingerprint()}; choose another"
             )
-        return RA3State(iteration, *self.world.load(states[-1]), history)
+        return RA3State(iteration, *found, history)
 
     def _fingerprint(self) -> str:
         return f"{self.estep!r}, seed={self.seed}"
