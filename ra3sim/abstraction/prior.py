@@ -48,7 +48,7 @@ class TemporalPrior:
     @property
     def log_keep(self) -> float:
         """log(α + (1 - α) / Z) = log(1 - ρ)."""
-        return math.log(self.keep + (1 - self.keep) / self.num_latents) if self.num_latents > 1 else 0.0
+        return math.log(self.keep + (1 - self.keep) / self.num_latents)
 
     @property
     def log_think(self) -> float:
