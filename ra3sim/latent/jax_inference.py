@@ -65,7 +65,7 @@ def log_likelihood(log_policy: Any, termination: Any, choice: Any, start: Any, p
     """log p(a|s) of each trajectory, ``(M,)``, latents summed out; -inf where the model cannot explain it.
 
     Pure, for `jax.jit` and `jax.grad`, in the precision of the arguments. Its gradient in ``log_policy`` is the
-    expected count of every (z, s, a). Under `jax.jit`, ``padded`` should be an argument: of constants, compilation is slow.
+    expected count of every (z, s, a). Under `jax.jit`, make ``padded`` an argument: with constants it compiles slowly.
 
     Args:
         log_policy: ``(Z, S, A)``, log π(a|s,z), -inf included.
@@ -91,8 +91,8 @@ def log_likelihood(log_policy: Any, termination: Any, choice: Any, start: Any, p
 def expect(model: LatentModel, trajectories: Trajectories, *, block: int = 128) -> Expectation:
     """As `ra3sim.latent.expect`, without posteriors: the counts are gradients of the log-likelihood.
 
-    ∇ log p(a) = E[∇ log p(a, z) | a] (Fisher's identity; Baum et al. 1970), and log p(a, z) is the sum over (z, s, a) of
-    count · log π(a|s,z), and the same for the prior's three events (kept, ended, chosen). So the gradient in each
+    ∇ log p(a) = E[∇ log p(a, z) | a] (Fisher's identity; Baum et al. 1970), and log p(a, z) is the sum over (z, s, a)
+    of count · log π(a|s,z), and the same for the prior's three events (kept, ended, chosen). So the gradient in each
     logarithm is the expected count. Always in float64. Compiled once for every shape, with a learnt prior or without.
 
     Args:
