@@ -9,7 +9,7 @@ from itertools import pairwise, product
 import numpy as np
 
 from ra3sim.abstraction import TemporalPrior, ThoughtPrice
-from ra3sim.latent import LatentModel, OptionPrior, Trajectories
+from ra3sim.latent import LatentModel, LatentPolicy, OptionPrior, Trajectories
 
 KINDS = ["temporal", "price", "option"]
 STARTS = [None, 1]
@@ -232,3 +232,20 @@ def decimal_prior(model, s, before, z):
         return Decimal(float(choice[s, z]))
     end = Decimal(float(ends[s, before]))
     return (1 - end) * (before == z) + end * Decimal(float(choice[s, z]))
+
+
+def logit_differences(policy, value, step=1e-6):
+    """Central differences of ``value(policy)`` in every finite logit."""
+    found = [np.zeros(policy.whether.shape), np.zeros(policy.what.shape)]
+    for k, name in enumerate(("whether", "what")):
+        for place in np.ndindex(found[k].shape):
+            arrays = {"whether": policy.whether, "what": policy.what}
+            if not np.isfinite(arrays[name][place]):
+                continue
+            sides = []
+            for sign in (1, -1):
+                changed = arrays[name].copy()
+                changed[place] += sign * step
+                sides.append(value(LatentPolicy(**{**arrays, name: changed})))
+            found[k][place] = (sides[0] - sides[1]) / (2 * step)
+    return found

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from latents import KINDS, STARTS, random_model, random_table, random_trajectories, step_prior
+from latents import KINDS, STARTS, logit_differences, random_model, random_table, random_trajectories, step_prior
 
 from ra3sim.abstraction import TemporalPrior, ThoughtPrice
 from ra3sim.latent import LatentModel, LatentPolicy, evaluate_policy, histories, state_contexts
@@ -115,28 +115,11 @@ def test_the_prior_with_one_latent_as_a_policy():
     np.testing.assert_array_equal(table, np.ones((3, 2, 1)))
 
 
-def differences(policy, value, step=1e-6):
-    """Central differences of ``value(policy)`` in every finite logit."""
-    found = [np.zeros(policy.whether.shape), np.zeros(policy.what.shape)]
-    for k, name in enumerate(("whether", "what")):
-        for place in np.ndindex(found[k].shape):
-            arrays = {"whether": policy.whether, "what": policy.what}
-            if not np.isfinite(arrays[name][place]):
-                continue
-            sides = []
-            for sign in (1, -1):
-                changed = arrays[name].copy()
-                changed[place] += sign * step
-                sides.append(value(LatentPolicy(**{**arrays, name: changed})))
-            found[k][place] = (sides[0] - sides[1]) / (2 * step)
-    return found
-
-
 @pytest.mark.parametrize("latents", [2, 3])
 def test_the_pullback_of_a_linear_function(latents):
     policy = random_policy(2, latents=latents)
     slope = np.random.default_rng(3).normal(size=policy.what.shape)
-    whether, what = differences(policy, lambda other: (other.table() * slope).sum())
+    whether, what = logit_differences(policy, lambda other: (other.table() * slope).sum())
     found = policy.pullback(slope)
     np.testing.assert_allclose(found.whether, whether, atol=1e-8)
     np.testing.assert_allclose(found.what, what, atol=1e-8)
@@ -148,7 +131,7 @@ def test_the_pullback_of_the_bound(kind, start):
     contexts = histories(trajectories)
     policy = random_policy(5, contexts.count)
     value = lambda other: evaluate_policy(model, trajectories, other.table(), contexts).elbo.sum()  # noqa: E731
-    whether, what = differences(policy, value, 1e-5)
+    whether, what = logit_differences(policy, value, 1e-5)
     slope = evaluate_policy(model, trajectories, policy.table(), contexts, gradient=True).gradient
     found = policy.pullback(slope)
     np.testing.assert_allclose(found.whether, whether, atol=1e-7)
