@@ -303,7 +303,9 @@ class RA3:
             _store.write_text(temporary / "state.json", json.dumps(about))
             temporary.chmod(0o755)
             if target.exists():
-                shutil.rmtree(target)
+                # Out of the way, but where `load` finds it: a state is there at every moment.
+                shutil.rmtree(folder / f"{target.name}-old", ignore_errors=True)
+                os.replace(target, folder / f"{target.name}-old")
             os.replace(temporary, target)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
@@ -394,7 +396,8 @@ def _spread(advantages: Any, mask: Any) -> float:
 def _saved(folder: Path) -> list[Path]:
     if not folder.is_dir():
         return []
-    return sorted(path for path in folder.iterdir() if re.fullmatch(r"iteration-\d{6,}", path.name))
+    found = [path for path in folder.iterdir() if re.fullmatch(r"iteration-\d{6,}(-old)?", path.name)]
+    return sorted(found, key=lambda path: (int(path.name.split("-")[1]), not path.name.endswith("-old")))
 
 
 def _check_whole(name: str, value: Any, least: int) -> None:
