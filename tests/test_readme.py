@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+import benchmarks.__main__ as benchmarks
 from ra3sim import OptionSet, solve
 from ra3sim.envs import from_gymnasium
 
@@ -51,3 +52,15 @@ def test_the_figures_in_the_text_are_those_of_the_table():
 def test_links_lead_somewhere():
     targets = re.findall(r"\]\(([^)#]+)\)", README)
     assert len(targets) >= 3 and all((ROOT / target).is_file() for target in targets)
+
+
+def test_a_benchmark_group_rewrites_its_own_section_alone(tmp_path, monkeypatch):
+    monkeypatch.setattr(benchmarks, "HOME", tmp_path / "benchmarks")
+    (tmp_path / "benchmarks").mkdir()
+    readme = tmp_path / "README.md"
+    readme.write_text(f"before\n{benchmarks.BEGIN}\nold\n{benchmarks.END}\nafter\n", encoding="utf-8")
+    for group, text in (("latent", "| 1 |"), ("planning", "| 2 |\n\nnote"), ("latent", "| 3 |")):
+        benchmarks.write(group, text)
+    whole = "### Planning\n\n| 2 |\n\nnote\n\n### Inference in latent-option models\n\n| 3 |"
+    assert (tmp_path / "benchmarks" / "RESULTS.md").read_text(encoding="utf-8") == f"# Benchmarks\n\n{whole}\n"
+    assert readme.read_text(encoding="utf-8") == f"before\n{benchmarks.BEGIN}\n{whole}\n{benchmarks.END}\nafter\n"
