@@ -122,8 +122,8 @@ class PolicyGradient:
             rewards = self._rewards(world, steps, mask)
             if not math.isfinite(_mean(rewards)):
                 raise ValueError(
-                    f"estep: update {k}: a rollout met a latent or an action of probability 0, whose reward is infinite; "
-                    "use smoothing > 0 in the M-step, and no floor with a prior that excludes thoughts"
+                    f"estep: update {k}: a rollout met a latent or an action of probability 0, whose reward is "
+                    "infinite; use smoothing > 0 in the M-step, and no floor with a prior that excludes thoughts"
                 )
             course.append(_mean(_sum_steps(rewards)))
             whether, what = self._advantages(rewards, steps, mask)
