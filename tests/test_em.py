@@ -367,6 +367,36 @@ def test_a_run_killed_while_it_saves_keeps_the_old_state(tmp_path, monkeypatch, 
     assert [path.name for path in tmp_path.iterdir()] == ["iteration-000002"]
 
 
+def test_a_state_saved_over_itself_is_never_lost(tmp_path, monkeypatch):
+    ra3 = small_run("temporal", "exact")
+    state = ra3.step(ra3.init())
+    ra3.save(state, tmp_path)
+    replace, calls = em.os.replace, []
+
+    def die_at_last(source, target):
+        calls.append(target)
+        if target == tmp_path / "iteration-000001":
+            raise Killed
+        replace(source, target)
+
+    for _ in range(2):
+        with monkeypatch.context() as patch, pytest.raises(Killed):
+            patch.setattr(em.os, "replace", die_at_last)
+            ra3.save(state, tmp_path)
+        assert_same(ra3.load(tmp_path), state)
+    assert calls
+    ra3.save(state, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["iteration-000001"]
+
+
+def test_iterations_are_sorted_as_numbers(tmp_path):
+    ra3 = small_run("temporal", "exact")
+    for number in (999_999, 1_000_000):
+        (tmp_path / f"iteration-{number}").mkdir()
+    with pytest.raises(ValueError, match="iteration-1000000 is damaged"):
+        ra3.load(tmp_path)
+
+
 def test_what_a_killed_run_left_is_no_obstacle(tmp_path):
     ra3 = small_run("temporal", "exact")
     state = ra3.step(ra3.init())

@@ -244,7 +244,7 @@ def test_samples_are_the_posterior_of_whole_sequences(kind, start):
 
 def test_samples_of_a_long_trajectory():
     model, trajectories = far_ahead(1 - 1e-9, start=1)
-    draws = sample_posterior(model, trajectories, 2000, seed=0)
+    draws = sample_posterior(model, trajectories, 500, seed=0)
     posterior = expect(model, trajectories, posterior=True).posterior
     for t in (0, 1400, 1441, 2999):
         assert_frequencies(np.bincount(draws[:, t], minlength=2), posterior[t], tests=4)
