@@ -285,6 +285,12 @@ def test_latents_that_some_trajectory_excludes_are_avoided():
         best = best_causal(LatentModel(policy, prior), trajectories)
         assert np.isfinite(best.elbo).all()
         assert (best.policy[best.contexts.index[1], :, 0] == 0).all()
+    # Where latents stay for good, the right one is taken from the first step on.
+    for prior in (TemporalPrior(2, 1.0), ThoughtPrice(2, np.inf)):
+        best = best_causal(LatentModel(policy, prior), trajectories)
+        assert best.policy[best.contexts.index[0], 2].tolist() == [0.0, 1.0]
+        first = 0.0 if isinstance(prior, ThoughtPrice) else -np.log(2)
+        np.testing.assert_allclose(best.elbo, first - 2 * np.log(2))
     hopeless = LatentModel(np.array([[[1.0, 0.0]], [[0.0, 1.0]]]), TemporalPrior(2, 0.5))
     assert not np.isfinite(best_causal(hopeless, trajectories).elbo).all()
 

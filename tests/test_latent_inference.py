@@ -347,6 +347,14 @@ def test_what_the_model_cannot_explain_is_named():
     assert np.isneginf(log_likelihood(fixed, trajectories)[1:]).all()
 
 
+def test_trajectories_of_no_likelihood_do_not_touch_the_others():
+    model, trajectories = random_model(3, latents=2, zeros=0.7), random_trajectories(3, (3, 2, 1, 2, 3, 1) * 20)
+    found = log_likelihood(model, trajectories)
+    alone = [log_likelihood(model, trajectories.subset([i]))[0] for i in range(len(trajectories))]
+    assert 20 < np.isneginf(found).sum() < 100
+    np.testing.assert_array_equal(found, alone)
+
+
 def test_what_does_not_fit_is_refused():
     model, trajectories = random_model(0), random_trajectories(0)
     for other in (random_trajectories(0, states=4), random_trajectories(0, actions=2)):
