@@ -12,7 +12,7 @@ from latents import KINDS, draw_trajectories, logit_differences, random_model, r
 
 from ra3sim import em
 from ra3sim.abstraction import TemporalPrior, ThoughtPrice
-from ra3sim.em import RA3, EStepResult, Exact, PolicyGradient, Posterior, run_rollouts
+from ra3sim.em import RA3, EStepResult, Exact, PolicyGradient, Posterior, RA3State, run_rollouts
 from ra3sim.latent import (
     LatentModel,
     LatentPolicy,
@@ -335,6 +335,16 @@ def test_a_run_resumes_digit_by_digit(tmp_path, kind, estep):
     if estep.name != "exact":
         again = RA3(ra3.world, estep, seed=1).step(states[0])
         assert again.history != states[1].history
+
+
+@pytest.mark.parametrize("estep", ESTEPS[1:], ids=lambda estep: estep.name)
+def test_every_iteration_draws_anew(estep):
+    """Otherwise the same chance would be learnt again and again."""
+    ra3 = small_run("temporal", estep)
+    state = ra3.init()
+    later = RA3State(1, state.model, state.policy)
+    one, two = ra3.step(state).history[0], ra3.step(later).history[0]
+    assert one["likelihood"] != two["likelihood"] and two["iteration"] == 2
 
 
 class Killed(BaseException):
