@@ -59,6 +59,7 @@ _ENTRIES = (
     Entry(
         "convergence", "‖V_N − V*‖ for decision spaces of growing duration, and both bounds", "experiments.convergence"
     ),
+    Entry("em", "EM over latent options: E-steps against the exact answer, sweeps, planted options", "experiments.em"),
 )
 
 EXPERIMENTS: Mapping[str, Entry] = MappingProxyType({entry.name: entry for entry in _ENTRIES})

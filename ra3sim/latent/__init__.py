@@ -13,7 +13,7 @@ from ra3sim.latent.causal import (
 from ra3sim.latent.generate import generate
 from ra3sim.latent.inference import Expectation, best_path, count_path, expect, log_likelihood, sample_posterior
 from ra3sim.latent.learn import Learnt, learn
-from ra3sim.latent.model import LatentModel, OptionPrior, Statistics
+from ra3sim.latent.model import LatentModel, OptionPrior, Prior, Statistics
 from ra3sim.latent.policy import LatentPolicy
 from ra3sim.latent.trajectories import Trajectories
 from ra3sim.latent.world import Latents, TableWorld
@@ -28,6 +28,7 @@ __all__ = [
     "Learnt",
     "OptionPrior",
     "PolicyValue",
+    "Prior",
     "Statistics",
     "TableWorld",
     "Trajectories",
