@@ -17,7 +17,7 @@ def draw(config: Any, data: Mapping[str, Mapping[str, Any]], folder: Path) -> li
     _iterations(axes[0, 0], data["iterations"])
     _gradient(axes[0, 1], config, data["gradient"])
     _candidates(axes[0, 2], config, data["candidates"])
-    _sweep(axes[1], config.alphas, data["alpha"], ("free", "fixed"), "probability α of keeping the latent")
+    _sweep(axes[1], config.alphas, data["alpha"], ("free", "fixed"), "α, probability of keeping")
     _sweep(axes[2], config.prices, data["price"], ("fixed",), "price c of a thought (nats)")
     axes[1, 1].set_title("sweep of α (exact E-step)")
     axes[2, 1].set_title("sweep of c (exact E-step: Viterbi)")
@@ -40,7 +40,7 @@ def _iterations(axis: Any, part: Mapping[str, Any]) -> None:
     for number, name in enumerate(_esteps(part)):
         values = part[f"{name} log_likelihood"]
         _band(axis, np.arange(values.shape[1]), values, number, name)
-    axis.set(xlabel="EM iterations", ylabel="log-likelihood (nats per step)", title="the E-steps, from the same start")
+    axis.set(xlabel="EM iterations", ylabel="log-likelihood (nats/step)", title="E-steps, same start")
     axis.legend(fontsize=5.5, loc="lower right")
 
 
@@ -57,9 +57,9 @@ def _gradient(axis: Any, config: Any, part: Mapping[str, Any]) -> None:
     axis.axhline(0, color="0.4", linewidth=0.8, label="best causal policy")
     axis.axhline(gap.mean, color="0.4", linestyle="--", linewidth=0.8, label="posterior = log-likelihood")
     axis.axhspan(gap.low, gap.high, color="0.4", alpha=0.15, linewidth=0)
-    axis.set(xlabel="policy-gradient updates", ylabel="ELBO − best causal ELBO (nats per program)")
-    axis.set_title("one E-step by policy gradient")
-    axis.legend(fontsize=5.5, loc="center right")
+    axis.set(xlabel="policy-gradient updates", ylabel="ELBO − best causal (nats)")
+    axis.set_title("policy gradient, one E-step")
+    axis.legend(fontsize=5.5, loc="lower right", bbox_to_anchor=(1, 0.05))
 
 
 def _candidates(axis: Any, config: Any, part: Mapping[str, Any]) -> None:
@@ -68,8 +68,8 @@ def _candidates(axis: Any, config: Any, part: Mapping[str, Any]) -> None:
         _band(axis, K, part[name], number, f"posterior, {name}")
     last = interval(part["weighted"]).mean[-1]
     axis.plot(K, last * K[-1] / K, color="0.4", linestyle=":", linewidth=0.8, label="rate 1/K")
-    axis.set(xscale="log", yscale="log", xlabel="candidates K", ylabel="log-likelihood − estimate (nats per program)")
-    axis.set_title("one E-step by posterior candidates")
+    axis.set(xscale="log", yscale="log", xlabel="candidates K", ylabel="log-likelihood − estimate (nats)")
+    axis.set_title("posterior, one E-step")
     axis.legend(fontsize=5.5)
 
 
@@ -91,7 +91,7 @@ def _sweep(axes: Any, knob: Sequence[float], part: Mapping[str, Any], starts: Se
     for axis in axes:
         axis.set_xticks(x, [f"{value:g}".replace("inf", "∞") for value in knob])
         axis.set_xlabel(label)
-        axis.tick_params(axis="x", labelsize=6)
+        axis.tick_params(axis="x", labelsize=6, rotation=45)
         axis.legend(fontsize=5.5)
 
 
