@@ -60,6 +60,9 @@ _ENTRIES = (
         "convergence", "‖V_N − V*‖ for decision spaces of growing duration, and both bounds", "experiments.convergence"
     ),
     Entry("em", "EM over latent options: E-steps against the exact answer, sweeps, planted options", "experiments.em"),
+    Entry(
+        "lineworld", "From demonstrations to options to learning in LineWorld: regret, split", "experiments.lineworld"
+    ),
 )
 
 EXPERIMENTS: Mapping[str, Entry] = MappingProxyType({entry.name: entry for entry in _ENTRIES})

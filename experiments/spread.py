@@ -22,7 +22,7 @@ def interval(values: Any, axis: int = 0) -> Interval:
     Raises:
         ValueError: fewer than two seeds.
 
-    >>> interval([1.0, 2.0, 3.0]).mean
+    >>> float(interval([1.0, 2.0, 3.0]).mean)
     2.0
     """
     values = np.asarray(values, dtype=float)
