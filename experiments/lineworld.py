@@ -202,6 +202,7 @@ def _draw_terms(axis: Any, config: Config, terms: Mapping[str, np.ndarray]) -> N
         height = np.array([values[:, at, number].mean() for values in terms.values()])
         axis.bar(x, height, bottom=bottom, label=name, color=("0.2", "0.6", "0.9")[number], hatch=hatch, edgecolor="k")
         bottom += height
+    axis.set_axisbelow(True)
     axis.set_xticks(x, list(terms), rotation=60, ha="right", fontsize=5)
     axis.set(ylabel="regret / V*$_A$", title=f"its terms after {config.episodes[at]} episodes")
     axis.legend(fontsize=5.5)
