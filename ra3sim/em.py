@@ -336,7 +336,7 @@ class RA3:
         return RA3State(iteration, *found, history)
 
     def _fingerprint(self) -> str:
-        return f"{self.estep!r}, seed={self.seed}"
+        return f"{self.estep!r}, seed={self.seed}, {self.world.describe()}"
 
 
 def run_rollouts(rollouts: Rollouts) -> tuple[Step, Any]:

@@ -428,7 +428,7 @@ def test_states_of_another_run_and_damaged_ones_are_refused(tmp_path):
         small_run("option", Posterior(candidates=7)),
         small_run("option", "posterior", 1),
     ):
-        with pytest.raises(ValueError, match=r"folder: .* holds a run with Posterior\(.*seed=0, this one has"):
+        with pytest.raises(ValueError, match=r"folder: .* holds a run with Posterior\(.*seed=0, .*, this one has"):
             other.load(tmp_path)
     for name in ("state.json", "model.npz", "policy.npz"):
         whole = (target / name).read_bytes()
@@ -676,3 +676,14 @@ def test_e_steps_that_a_world_does_not_have_are_refused():
     world.improve = lambda *args: super(BanditWorld, world).improve(*args)
     with pytest.raises(ValueError, match=r"estep: BanditWorld has no policy gradient \(`improve`\)"):
         (ra3 := RA3(world, "policy_gradient")).step(ra3.init())
+
+
+def test_a_state_of_other_data_is_not_loaded(tmp_path):
+    one, other = (
+        TableWorld(random_trajectories(0, lengths), TemporalPrior(2, 0.5), smoothing=0.1)
+        for lengths in ((4, 1), (4, 2))
+    )
+    loop = RA3(one, "exact")
+    loop.save(loop.step(loop.init()), tmp_path)
+    with pytest.raises(ValueError, match="holds a run"):
+        RA3(other, "exact").load(tmp_path)

@@ -8,8 +8,10 @@ import types
 
 import pytest
 
+PACKAGES = ["ra3sim", "ra3sim.abstraction", "ra3sim.latent", "ra3sim.learning", "ra3sim.planning"]
 
-@pytest.mark.parametrize("package", ["ra3sim", "ra3sim.planning"])
+
+@pytest.mark.parametrize("package", PACKAGES)
 def test_public_names_are_exactly_those_declared(package):
     module = importlib.import_module(package)
     assert module.__doc__, f"{package} does not say what it is"

@@ -32,7 +32,7 @@ class Step(NamedTuple):
     Attributes:
         think: boolean: a new latent was drawn (also for the first latent of a free start, which has none to keep).
         log_q: log q(z_t | ·), of the whole decision: whether to think, and what if so.
-        log_prior: log p(z_t | s_t, z_{t-1}); for a `ThoughtPrice` that of its `temporal()` prior.
+        log_prior: log p(z_t | s_t, z_{t-1}), or that of a first latent; for a `ThoughtPrice` its `temporal()` prior's.
         log_likelihood: log π(a_t | s_t, z_t) under the model, nats.
         length: number of tokens of a_t where rewards are means over tokens; None: they are not.
     """
@@ -100,7 +100,11 @@ class World(Protocol[Model, Policy, Evidence]):
         ...
 
     def improve(self, policy: Policy, rollouts: Rollouts[Evidence], whether: Any, what: Any, rate: float) -> Policy:
-        """One step of gradient ascent on Σ whether·∇log q(think or act) + what·∇log q(new thought | think), over G.
+        """One step of gradient ascent along Σ whether·∇log q(think or act) + what·∇log q(new thought | think).
+
+        Divided by the size of the group, the sum over rollouts estimates the gradient of the bound, summed over
+        trajectories; how a world scales it is its own choice. With a floor, q is the raised policy. The first latent of
+        a free start has to be drawn: whether to think has no gradient there.
 
         Args:
             rollouts: run to their end.
@@ -124,6 +128,10 @@ class World(Protocol[Model, Policy, Evidence]):
     def measure(self, model: Model, policy: Policy) -> dict[str, float]:
         """Quantities for the record after each iteration (held-out likelihood, ...). Default: none."""
         return {}
+
+    def describe(self) -> str:
+        """One line that tells runs apart: a saved state is only loaded into a world of the same description."""
+        return type(self).__name__
 
     def save(self, folder: Path, model: Model, policy: Policy) -> None:
         """Write model and policy into an empty folder. Default: both are dicts of NumPy arrays."""

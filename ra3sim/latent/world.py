@@ -175,6 +175,11 @@ class TableWorld(World[LatentModel, LatentPolicy, Any]):
             tables += [(self.persistence, 1 - ends)]
         return sum(amount * float(np.log(table[table > 0]).sum()) for amount, table in tables if amount)
 
+    def describe(self) -> str:
+        prior = "OptionPrior" if isinstance(self.prior, OptionPrior) else repr(self.prior)
+        smoothing = (self.smoothing, self.prior_smoothing, self.persistence)
+        return f"{self.trajectories!r}, {prior}, smoothing {smoothing}, {self.contexts.count} contexts"
+
     def save(self, folder: Path, model: LatentModel, policy: LatentPolicy) -> None:
         model.save(folder / "model.npz")
         _store.write_arrays(folder / "policy.npz", "policy", {"whether": policy.whether, "what": policy.what}, {})
