@@ -15,8 +15,9 @@ import numpy as np
 
 from experiments import em_figure
 from experiments.planted import agreement, expert_programs, fourrooms_walks, held_out_programs
+from experiments.spread import interval
 from ra3sim.abstraction import TemporalPrior, ThoughtPrice
-from ra3sim.em import RA3, Exact, PolicyGradient, Posterior
+from ra3sim.em import RA3, Exact, PolicyGradient, Posterior, run_rollouts
 from ra3sim.envs import LineWorld
 from ra3sim.latent import (
     LatentModel,
@@ -27,6 +28,7 @@ from ra3sim.latent import (
     evaluate_policy,
     learn,
     log_likelihood,
+    posterior_policy,
 )
 
 VERSION = 1
@@ -171,8 +173,12 @@ def _fixed_model(config: Config, seed: np.random.SeedSequence) -> tuple[TableWor
 def _gradient(config: Config, seed: np.random.SeedSequence) -> dict[str, Any]:
     """One policy-gradient E-step: the exact bound of the policy (mean per trajectory) as its updates go on."""
     world, model, first, number = _fixed_model(config, seed)
+    total = log_likelihood(model, world.trajectories)
+    exact = evaluate_policy(model, world.trajectories, *posterior_policy(model, world.trajectories)).elbo
     result: dict[str, Any] = {
-        "log-likelihood": log_likelihood(model, world.trajectories).mean(),
+        "log-likelihood": total.mean(),
+        "posterior's ELBO off by": np.abs(exact - total).max(),
+        "covered": _coverage(world, model, first, number),
         "best causal": best_causal(model, world.trajectories).elbo.mean(),
     }
     blocks = config.gradient_updates // config.every
@@ -186,6 +192,26 @@ def _gradient(config: Config, seed: np.random.SeedSequence) -> dict[str, Any]:
             course.append(_exact_elbo(world, model, policy))
         result[credit] = course
     return result
+
+
+def _coverage(world: TableWorld, model: LatentModel, policy: Any, number: int) -> float:
+    """Share of random directions in which the estimated gradient's 95 % interval holds the enumerated one."""
+    slope = evaluate_policy(model, world.trajectories, policy.table(), world.contexts, gradient=True).gradient
+    exact = policy.pullback(slope)
+    rng = np.random.default_rng(number)
+    # The entry of the old latent itself is no parameter.
+    free = np.isfinite(policy.what)
+    directions = [(rng.normal(size=policy.whether.shape), rng.normal(size=policy.what.shape) * free) for _ in range(40)]
+    estep, group = PolicyGradient(group=8), 8
+    estimates = np.empty((100, len(directions)))
+    for row, child in zip(estimates, np.random.SeedSequence([number, 1]).spawn(len(estimates)), strict=True):
+        rollouts = world.rollouts(model, policy, None, group, child)
+        steps, mask = run_rollouts(rollouts)
+        found, _ = world.gradient(policy, rollouts, *estep.advantages(estep.rewards(world, steps, mask), steps, mask))
+        row[:] = [(found.whether * w).sum() + (found.what * v).sum() for w, v in directions]
+    mean = interval(estimates / group)
+    truth = np.array([(exact.whether * w).sum() + (exact.what * v).sum() for w, v in directions])
+    return float(((mean.low <= truth) & (truth <= mean.high)).mean())
 
 
 def _exact_elbo(world: TableWorld, model: LatentModel, policy: Any) -> float:

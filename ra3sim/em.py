@@ -119,14 +119,14 @@ class PolicyGradient:
         for k in range(self.updates):
             rollouts = world.rollouts(model, policy, batch, self.group, seeds[k], self.floor)
             steps, mask = run_rollouts(rollouts)
-            rewards = self._rewards(world, steps, mask)
+            rewards = self.rewards(world, steps, mask)
             if not math.isfinite(_mean(rewards)):
                 raise ValueError(
                     f"estep: update {k}: a rollout met a latent or an action of probability 0, whose reward is "
                     "infinite; use smoothing > 0 in the M-step, and no floor with a prior that excludes thoughts"
                 )
             course.append(_mean(_sum_steps(rewards)))
-            whether, what = self._advantages(rewards, steps, mask)
+            whether, what = self.advantages(rewards, steps, mask)
             spread = _spread(whether, mask)
             if iteration < self.whether_after:
                 whether = whether * 0
@@ -136,17 +136,19 @@ class PolicyGradient:
         steps, mask = run_rollouts(rollouts)
         uniform = steps.log_q[..., 0] * 0 + 1 / self.group
         quantities = _describe(world, steps, mask, uniform)
-        quantities["elbo"] = _mean(_sum_steps(self._rewards(world, steps, mask)))
+        quantities["elbo"] = _mean(_sum_steps(self.rewards(world, steps, mask)))
         quantities |= {"course": course, "spread": spread, "collapsed": float(quantities["think"] < self.collapse)}
         return EStepResult(rollouts.evidence(uniform), policy, quantities)
 
-    def _rewards(self, world: World, steps: Step, mask: Any) -> Any:
+    def rewards(self, world: World, steps: Step, mask: Any) -> Any:
+        """Per-step rewards ``(I, G, T)`` of rollouts that `run_rollouts` has run, as the world's prior asks."""
         if isinstance(world.prior, ThoughtPrice):
             charged = _later_thoughts(world, steps.think)
             return step_rewards(steps.log_likelihood, charged, world.prior.price, length=steps.length, mask=mask)
         return elbo_rewards(steps.log_likelihood, steps.log_prior, steps.log_q, mask)
 
-    def _advantages(self, rewards: Any, steps: Step, mask: Any) -> tuple[Any, Any]:
+    def advantages(self, rewards: Any, steps: Step, mask: Any) -> tuple[Any, Any]:
+        """Credit for whether to think and for what, ``(I, G, T)`` each."""
         until = steps.think if self.horizon == "thought" else None
         returns = returns_to_go(rewards, mask, until=until)
         knobs = {"leave_one_out": self.leave_one_out, "normalise": self.normalise}

@@ -71,8 +71,8 @@ def test_the_policy_gradient_is_unbiased(kind, start, credit, floor, contexts):
     for seed in seeds(repeats):
         rollouts = world.rollouts(model, policy, None, group, seed, floor)
         steps, mask = run_rollouts(rollouts)
-        rewards = estep._rewards(world, steps, mask)
-        found, _ = world.gradient(policy, rollouts, *estep._advantages(rewards, steps, mask))
+        rewards = estep.rewards(world, steps, mask)
+        found, _ = world.gradient(policy, rollouts, *estep.advantages(rewards, steps, mask))
         draws.append(np.concatenate([found.whether.ravel(), found.what.ravel()]) / group / many)
         bounds.append(rewards.sum(-1).mean())
     value = lambda other: evaluate_policy(model, world.trajectories, other.table(floor), world.contexts).elbo  # noqa: E731

@@ -23,6 +23,8 @@ def test_em(tmp_path):
     figs = reproduce("em", em.Config.preset("smoke"), tmp_path)
     truths = {row["quantity"]: float(row["value"]) for row in rows(figs / "em-truths.csv")}
     assert truths["smallest gain of an exact EM iteration"] > -1e-12
+    assert truths["|ELBO of the exact E-step − log-likelihood|"] < 1e-10
+    assert truths["directions in which the 95 % interval of the estimated gradient holds"] > 0.8
     assert truths["log-likelihood − best causal ELBO"] > 0
     assert truths["best causal ELBO − policy gradient's (split credit)"] > 0
     assert truths["|α = 1, fixed start − behaviour cloning|"] < 1e-12
