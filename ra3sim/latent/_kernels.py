@@ -365,13 +365,13 @@ def best_path(states, actions, offsets, emission, log_keep, log_end, log_choice,
 
 @jit
 def policy_value(
-    states, actions, offsets, contexts, log_emission, log_p, log_p_first, start, q, value, kl, gradient, entropy
+    states, actions, offsets, contexts, log_emission, log_p, start, q, value, kl, gradient, entropy
 ):  # fmt: skip
     """Exact value of a policy over latents, trajectory by trajectory, and its gradient with respect to ``q``.
 
-    ``q[c, z', z]``, z' = Z: no latent yet. ``log_p[s, z', z]``, ``log_p_first[s, z]``; ``value`` and ``kl (M,)`` are
-    the bound and its KL part; ``gradient`` (the shape of q, or no rows) gets d value / d q, summed over trajectories.
-    With ``entropy`` False, - log q is left out of the value.
+    ``q[c, z', z]``, z' = Z: no latent yet; ``log_p[s, z', z]`` likewise. ``value`` and ``kl (M,)`` are the bound and
+    its KL part; ``gradient`` (the shape of q, or no rows) gets d value / d q, summed over trajectories. With
+    ``entropy`` False, - log q is left out of the value.
     """
     Z = q.shape[2]
     longest = np.diff(offsets).max()
@@ -399,7 +399,7 @@ def policy_value(
                 for z in range(Z):
                     if q[c, y, z] == 0:
                         continue
-                    cost = -(log_p_first[s, z] if y == Z else log_p[s, y, z])
+                    cost = -log_p[s, y, z]
                     if entropy:
                         cost += np.log(q[c, y, z])
                     gain = log_emission[s, a, z] + later[z] - cost

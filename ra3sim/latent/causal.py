@@ -86,33 +86,29 @@ def evaluate_policy(
     Z = model.num_latents
     policy = _check.distribution("policy", policy, (contexts.count, Z + 1, Z), "cyz")
     emission, _, _, start = _tables(model, trajectories)
-    log_p, log_first = log_prior_tables(model)
+    log_p = log_prior_table(model)
     value, kl = np.empty(len(trajectories)), np.empty(len(trajectories))
     slope = np.zeros(policy.shape if gradient else (0, Z + 1, Z))
     entropy = not isinstance(model.prior, ThoughtPrice)
     with np.errstate(divide="ignore"):
         log_emission = np.log(emission)
     _kernels.policy_value(
-        *_flat(trajectories), contexts.index, log_emission, log_p, log_first, start, policy, value, kl, slope, entropy
+        *_flat(trajectories), contexts.index, log_emission, log_p, start, policy, value, kl, slope, entropy
     )
     return PolicyValue(value, kl, slope if gradient else None)
 
 
-def log_prior_tables(model: LatentModel) -> tuple[np.ndarray, np.ndarray]:
-    """log p(z|s, z') ``(S, Z', Z)`` and that of a free first latent ``(S, Z)``; with a price, minus what it costs."""
-    Z, S = model.num_latents, model.num_states
+def log_prior_table(model: LatentModel) -> np.ndarray:
+    """The logarithm of `LatentModel.prior_matrix`, ``(S, Z + 1, Z)``; with a price, minus what a latent costs."""
     if isinstance(model.prior, ThoughtPrice):
-        return np.broadcast_to(_price_matrix(model.prior), (S, Z, Z)).copy(), np.zeros((S, Z))
-    ends, choice = model.prior_tables()
+        Z = model.num_latents
+        table = np.full((model.num_states, Z + 1, Z), -model.prior.price)
+        # Keeping is free, and so is a first latent, which has to be drawn.
+        table[:, np.arange(Z), np.arange(Z)] = 0.0
+        table[:, Z] = 0.0
+        return table
     with np.errstate(divide="ignore"):
-        return (
-            np.log((1 - ends)[:, :, None] * np.eye(Z) + ends[:, :, None] * choice[:, None, :]),
-            np.log(choice),
-        )
-
-
-def _price_matrix(prior: ThoughtPrice) -> np.ndarray:
-    return np.where(np.eye(prior.num_latents, dtype=bool), 0.0, -prior.price)
+        return np.log(model.prior_matrix())
 
 
 class Causal(NamedTuple):
@@ -139,7 +135,7 @@ def best_causal(model: LatentModel, trajectories: Trajectories) -> Causal:
     contexts = histories(trajectories)
     assert contexts.depth is not None
     Z, hard = model.num_latents, isinstance(model.prior, ThoughtPrice)
-    log_p, log_first = log_prior_tables(model)
+    log_p = log_prior_table(model)
     with np.errstate(divide="ignore"):
         emission = np.log(model.policy[:, trajectories.states, trajectories.actions].T)
     policy = np.empty((contexts.count, Z + 1, Z))
@@ -158,9 +154,7 @@ def best_causal(model: LatentModel, trajectories: Trajectories) -> Causal:
         mean = np.zeros((len(here), Z))
         np.add.at(mean, number, gain)
         mean /= np.bincount(number)[:, None]
-        score = np.empty((len(here), Z + 1, Z))
-        score[:, :Z] = log_p[state[here]] + mean[:, None, :]
-        score[:, Z] = log_first[state[here]] + mean
+        score = log_p[state[here]] + mean[:, None, :]
         # A latent before that leaves no way on is never there; any distribution will do for it.
         stuck = np.isneginf(score.max(-1))
         score[stuck] = 0.0
@@ -194,7 +188,7 @@ def posterior_policy(model: LatentModel, trajectories: Trajectories) -> tuple[np
     if isinstance(model.prior, ThoughtPrice):
         raise ValueError("model: with a price there is no posterior to follow; take `best_path`")
     Z = model.num_latents
-    log_p, log_first = log_prior_tables(model)
+    log_p = log_prior_table(model)
     with np.errstate(divide="ignore"):
         emission = np.log(model.policy[:, trajectories.states, trajectories.actions].T)
     policy = np.empty((trajectories.num_steps, Z + 1, Z))
@@ -202,7 +196,7 @@ def posterior_policy(model: LatentModel, trajectories: Trajectories) -> tuple[np
         later = np.zeros(Z)
         for row in range(trajectories.offsets[i + 1] - 1, trajectories.offsets[i] - 1, -1):
             s = trajectories.states[row]
-            score = np.concatenate([log_p[s], log_first[s][None]]) + emission[row] + later
+            score = log_p[s] + emission[row] + later
             stuck = np.isneginf(score.max(-1))
             score[stuck] = 0.0
             policy[row] = softmax(score, -1)

@@ -154,6 +154,12 @@ class LatentModel:
         shape = (self.num_states, self.num_latents)
         return np.full(shape, 1 - prior.keep), np.full(shape, 1 / self.num_latents)
 
+    def prior_matrix(self) -> np.ndarray:
+        """p(z|s, z') as ``(S, Z + 1, Z)``; row Z is for a first latent, with none before it."""
+        ends, choice = self.prior_tables()
+        kept = (1 - ends)[:, :, None] * np.eye(self.num_latents)
+        return np.concatenate([kept + ends[:, :, None] * choice[:, None, :], choice[:, None, :]], axis=1)
+
     def emission(self) -> np.ndarray:
         """π(a|s,z) as ``(S, A, Z)``, contiguous."""
         return np.ascontiguousarray(self.policy.transpose(1, 2, 0))

@@ -44,16 +44,10 @@ class LatentPolicy:
     @classmethod
     def from_prior(cls, model: LatentModel, trajectories: Trajectories, contexts: Contexts) -> LatentPolicy:
         """The prior itself as a policy."""
-        ends, choice = model.prior_tables()
         # Histories are all seen; contexts that are states stand for themselves where they are not.
         state = np.arange(contexts.count) % model.num_states
         state[contexts.index] = trajectories.states
-        ends, choice = ends[state], choice[state]
-        Z = model.num_latents
-        table = np.concatenate(
-            [(1 - ends)[:, :, None] * np.eye(Z) + ends[:, :, None] * choice[:, None, :], choice[:, None, :]], axis=1
-        )
-        return cls.from_table(table)
+        return cls.from_table(model.prior_matrix()[state])
 
     @property
     def num_latents(self) -> int:

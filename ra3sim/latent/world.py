@@ -12,7 +12,7 @@ from scipy.special import softmax
 from ra3sim import _check, _store
 from ra3sim.abstraction import ThoughtPrice
 from ra3sim.abstraction.interface import Step, World
-from ra3sim.latent.causal import Contexts, histories, log_prior_tables, state_contexts
+from ra3sim.latent.causal import Contexts, histories, log_prior_table, state_contexts
 from ra3sim.latent.inference import best_path, count_path, expect, log_likelihood
 from ra3sim.latent.model import LatentModel, OptionPrior, Prior, Statistics
 from ra3sim.latent.policy import LatentPolicy
@@ -207,8 +207,7 @@ class TableRollouts:
         self.latents, self.think = np.zeros(shape, np.int64), np.zeros(shape, bool)
         self._uniforms = np.random.default_rng(seed).random(shape)
         self._states, self._actions = trajectories.states[rows], trajectories.actions[rows]
-        log_p, log_first = log_prior_tables(model.with_option_prior())
-        self._log_p = np.concatenate([log_p, log_first[:, None]], axis=1)
+        self._log_p = log_prior_table(model.with_option_prior())
         with np.errstate(divide="ignore"):
             self._log_policy = np.log(model.policy)
             self._table = policy.table(floor)
