@@ -12,6 +12,7 @@ for ln(1/γ̄) >= 1 - γ̄. Solved for N, these are the iterations that are enou
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,18 @@ import numpy as np
 from ra3sim import _check
 from ra3sim.planning import Plan, evaluate_policy
 from ra3sim.smdp import SMDP
+from theory.arithmetic import Arithmetic, backup, iterates, optimal_values
+from theory.bound import Assumption, Draw, Instance, Overstated, Side, Statement, Without
+from theory.instances import (
+    MODEL,
+    STATES,
+    environments,
+    model,
+    one_state,
+    random_options,
+    rate,
+    reward_bound,
+)
 
 
 def sharp_error_bound(iterations: Any, gamma_bar: float, reward_bound: float) -> np.ndarray:
@@ -115,3 +128,144 @@ def _check_rate(gamma_bar: float, reward_bound: float) -> None:
 def _ceil(value: float) -> int:
     # ln of a ratio of floats can miss a whole number by a rounding; that is not one iteration more.
     return math.ceil(value - 1e-12 * max(1.0, value))
+
+
+# ---- Statements ------------------------------------------------------------------------------------------------------
+
+_ITERATIONS = 6
+_HALF = (1, 2)
+
+
+def _start(xp: Arithmetic, instance: Instance, states: int) -> Any:
+    return instance["V_0"] if "V_0" in instance else xp.zeros(states)
+
+
+def _error(xp: Arithmetic, instance: Instance) -> Any:
+    """|V_N - V*| for N = 1 .. `_ITERATIONS`, ``(N, S)``."""
+    R, P, available = model(xp, instance)
+    values = iterates(xp, R, P, _start(xp, instance, R.shape[1]), _ITERATIONS, available)
+    return xp.abs(values[1:] - optimal_values(xp, R, P, available))
+
+
+def _largest_error(xp: Arithmetic, instance: Instance) -> Any:
+    return xp.max(_error(xp, instance), 1)
+
+
+def _for_all_n(formula: Callable[[Arithmetic, int, Any, Any], Any]) -> Side:
+    """A bound for N = 1 .. `_ITERATIONS`, from N, γ̄ and R_max."""
+
+    def bound(xp: Arithmetic, instance: Instance) -> Any:
+        R, P, available = model(xp, instance)
+        known = rate(xp, P, available), reward_bound(xp, R, available)
+        return xp.stack([formula(xp, n, *known) for n in range(1, _ITERATIONS + 1)])
+
+    return bound
+
+
+_FROM_ZERO = Assumption(
+    "V_0 = 0", "value iteration starts from 0", lambda xp, i: "V_0" not in i or bool((i["V_0"] == 0).all())
+)
+_FROM_BELOW = Assumption(
+    "V_0 <= V*",
+    "value iteration starts from below the optimum",
+    lambda xp, i: bool((_start(xp, i, model(xp, i)[0].shape[1]) <= optimal_values(xp, *model(xp, i))).all()),
+)
+
+
+def _one_state_rates(xp: Arithmetic) -> Iterator[Instance]:
+    for numerator, denominator in ((1, 2), (9, 10), (99, 100)):
+        yield one_state(xp, xp.number(numerator, denominator))
+
+
+def _nearly_undiscounted(xp: Arithmetic) -> Iterator[Instance]:
+    yield one_state(xp, xp.number(9_999, 10_000))
+
+
+def _negative_outcomes(xp: Arithmetic) -> Instance:
+    """Two states whose outcomes sum to 0, so that γ̄ = 0, and T is no constant."""
+    half = xp.number(1, 2)
+    return {
+        "R": xp.array([[1, 0]]),
+        "P": xp.array([[[half, -half], [-half, half]]]),
+        "V": xp.array([1, -1]),
+        "U": xp.array([0, 0]),
+    }
+
+
+def _two_values(draw: Draw) -> Instance:
+    return random_options(draw) | {"V": 10 * draw.unit(STATES), "U": 10 * draw.unit(STATES)}
+
+
+def _with_start(draw: Draw) -> Instance:
+    return random_options(draw) | {"V_0": 20 * draw.unit(STATES)}
+
+
+CONTRACTION = Statement(
+    name="contraction",
+    number="3.1",
+    claim="‖TV − TU‖ ≤ γ̄ ‖V − U‖ in sup-norm, with γ̄ = max E[γ^τ | s, z].",
+    source="Sutton, Precup & Singh 1999; paper, section 3",
+    assumptions=(MODEL,),
+    family=_two_values,
+    measured_side=lambda xp, i: xp.max(
+        xp.abs(backup(xp, *_with(model(xp, i), i["V"])) - backup(xp, *_with(model(xp, i), i["U"])))
+    ),
+    bound_side=lambda xp, i: rate(xp, *model(xp, i)[1:]) * xp.max(xp.abs(i["V"] - i["U"])),
+    tight=lambda xp: [one | {"V": xp.array([3]), "U": xp.array([1])} for one in _one_state_rates(xp)],
+    overstated=Overstated(
+        "the rate is γ̄²", lambda xp, i: rate(xp, *model(xp, i)[1:]) ** 2 * xp.max(xp.abs(i["V"] - i["U"]))
+    ),
+    without=Without("model", _negative_outcomes),
+    real=lambda: [
+        (name, one | {"V": np.linspace(0, 9, one["R"].shape[1]), "U": np.zeros(one["R"].shape[1])})
+        for name, one in environments()
+    ],
+)
+
+
+def _with(known: tuple[Any, Any, np.ndarray], V: Any) -> tuple[Any, Any, Any, np.ndarray]:
+    R, P, available = known
+    return R, P, V, available
+
+
+def _sharp(xp: Arithmetic, n: int, rate: Any, reward: Any) -> Any:
+    return rate**n * reward / (1 - rate)
+
+
+def _published(xp: Arithmetic, n: int, rate: Any, reward: Any) -> Any:
+    return xp.exp(-(1 - rate) * n) * reward / (1 - rate)
+
+
+SHARP_ERROR = Statement(
+    name="sharp-error",
+    number="3.2",
+    claim="From V_0 = 0, ‖V_N − V*‖ ≤ γ̄^N R_max/(1−γ̄).",
+    source="this project (sharp form of the paper's theorem 3.6)",
+    assumptions=(MODEL, _FROM_ZERO),
+    family=random_options,
+    measured_side=_largest_error,
+    bound_side=_for_all_n(_sharp),
+    tight=_one_state_rates,
+    overstated=Overstated("the rate is γ̄²", _for_all_n(lambda xp, n, g, r: _sharp(xp, 2 * n, g, r))),
+    without=Without("V_0 = 0", lambda xp: one_state(xp, xp.number(*_HALF), 0) | {"V_0": xp.array([1])}),
+    real=environments,
+)
+
+PUBLISHED_ERROR = Statement(
+    name="published-error",
+    number="3.3",
+    claim="From V_0 = 0, ‖V_N − V*‖ ≤ exp(−(1−γ̄) N) R_max/(1−γ̄).",
+    source="paper, theorem 3.6",
+    assumptions=(MODEL, _FROM_ZERO),
+    family=random_options,
+    measured_side=_largest_error,
+    bound_side=_for_all_n(_published),
+    tight=_nearly_undiscounted,
+    attains=1 - 1e-6,
+    overstated=Overstated("the exponent is −2(1−γ̄)N", _for_all_n(lambda xp, n, g, r: _published(xp, 2 * n, g, r))),
+    without=Without("V_0 = 0", lambda xp: one_state(xp, xp.number(*_HALF), 0) | {"V_0": xp.array([1])}),
+    interval=True,
+    real=environments,
+)
+
+STATEMENTS = (CONTRACTION, SHARP_ERROR, PUBLISHED_ERROR)
