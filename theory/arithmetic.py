@@ -141,7 +141,7 @@ class Float(Arithmetic):
 
     def optimal_policy(self, R: Any, P: Any, available: np.ndarray) -> np.ndarray:
         largest = float(np.abs(R).max(initial=0, where=available)) / (1 - float(P.sum(-1).max()))
-        tolerance = 1e-12 * max(largest, 1.0)
+        tolerance = 1e-10 * max(largest, 1.0)
         return solve(SMDP(R, P, available), tolerance=tolerance).policy
 
 
