@@ -86,13 +86,14 @@ class Search:
     """
     Attributes:
         tried: instances drawn at random, of statement and twin alike.
-        random: their largest ratio for the statement.
+        random: their largest ratio for the statement; ``spread``: median and 95 % quantile.
         best: the largest ratio for the statement after the ascent, and the parameters of that instance.
         twin: likewise of the twin.
     """
 
     tried: int
     random: float
+    spread: tuple[float, float]
     best: float
     reals: np.ndarray
     uniforms: np.ndarray
@@ -112,11 +113,11 @@ def search(statement: Statement, seed: int, *, draws: int = 4096, steps: int = 2
     rng = np.random.default_rng(seed)
     climb = _climber(statement) if statement.differentiable else _hill_climber(statement, rng)
     kept: list[_Pool] = [_Pool(batch // 2), _Pool(batch // 2)]
-    tried, highest = 0, -np.inf
+    tried, ratios = 0, []
     while tried < draws:
         reals, uniforms = Draw.parameters(statement.family, rng, batch)
         scores = climb(reals, uniforms, np.arange(batch) % 2, 0)[1]
-        highest = max(highest, float(np.nanmax(scores[:, 0])))
+        ratios.append(scores[:, 0])
         for which, pool in enumerate(kept):
             pool.add(scores[:, which], reals, uniforms)
         tried += batch
@@ -127,7 +128,9 @@ def search(statement: Statement, seed: int, *, draws: int = 4096, steps: int = 2
         rows = which == number
         pool.add(scores[rows, number], reals[rows], uniforms[rows])
     (one, other) = (pool.best() for pool in kept)
-    return Search(tried, highest, *one, *other)
+    seen = np.concatenate(ratios)
+    spread = tuple(float(q) for q in np.nanquantile(seen, [0.5, 0.95]))
+    return Search(tried, float(np.nanmax(seen)), spread, *one, *other)
 
 
 class _Pool:

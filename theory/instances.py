@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
+from ra3sim import _store
 from ra3sim.envs import chain, fourrooms, from_gymnasium, hallway_options
 from ra3sim.options import OptionSet
 from ra3sim.smdp import SMDP
@@ -91,3 +93,23 @@ def environments() -> Iterator[tuple[str, dict[str, Any]]]:
     yield "Taxi, primitives", from_smdp(SMDP.from_mdp(taxi))
     line = chain(20, 0.95, start=0)
     yield "chain, macros of 4", from_smdp(SMDP.from_options(line, OptionSet.macros(line, 4)))
+
+
+def save(path: str | os.PathLike[str], instances: Mapping[str, Instance]) -> None:
+    """Write named instances (in floats) to one ``.npz`` file, atomically."""
+    arrays = {f"{name}: {key}": np.asarray(value) for name, one in instances.items() for key, value in one.items()}
+    _store.write_arrays(path, "instances", arrays, {})
+
+
+def load(path: str | os.PathLike[str]) -> dict[str, dict[str, Any]]:
+    """Read what `save` wrote: ``statements()["sharp-error"].ratio(load(path)["sharp-error, best"])``.
+
+    Raises:
+        FileNotFoundError, ValueError: no such file, or a damaged one.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    for name, array in _store.read_arrays(path, "instances")[0].items():
+        instance, _, key = name.rpartition(": ")
+        # Single numbers come back as numbers.
+        found.setdefault(instance, {})[key] = array if array.ndim else array.item()
+    return found

@@ -45,7 +45,7 @@ class Verdict:
 
     Attributes:
         tried: random instances in floats, real ones included.
-        largest: their largest measured / bound.
+        largest: their largest measured / bound; ``spread``: median and 95 % quantile of the random ones.
         tight: the largest ratio on the tight family.
         exact: how many random and tight instances held in exact arithmetic; ``kind`` is "rational" or "interval".
         adversarial: the falsifier's largest ratio on the statement.
@@ -58,6 +58,7 @@ class Verdict:
     statement: str
     tried: int = 0
     largest: float = 0.0
+    spread: tuple[float, float] = (0.0, 0.0)
     tight: float = 0.0
     exact: int = 0
     kind: str = "rational"
@@ -137,7 +138,8 @@ def check_by_search(statement: Statement, budget: Budget, seed: int, found: Verd
     else:
         result = search(statement, seed, draws=budget.blind_draws, steps=budget.blind_steps, batch=budget.blind_batch)
     found.tried += result.tried
-    found.largest, found.adversarial, found.twin = max(found.largest, result.random), result.best, result.twin
+    found.largest, found.spread = max(found.largest, result.random), result.spread
+    found.adversarial, found.twin = result.best, result.twin
     for name, one, parameters in (
         ("best", statement, (result.reals, result.uniforms)),
         ("twin", statement.twin(), (result.twin_reals, result.twin_uniforms)),
