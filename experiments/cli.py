@@ -60,7 +60,7 @@ class Reproduce:
 
         try:
             entries = find(self.names, registry)
-            self._check()
+            _check(self.jobs, self.seed, self.out, self.runs)
             plans = [self._plan(entry) for entry in entries]
         except ValueError as error:
             raise InputError(str(error)) from None
@@ -76,21 +76,67 @@ class Reproduce:
         config = config if self.seed is None else replace(config, seed=self.seed)
         return Plan(experiment, config, f"ra3 reproduce {entry.name} --preset {self.preset} --seed {config.seed}")
 
-    def _check(self) -> None:
-        if self.jobs is not None and self.jobs < 1:
-            raise InputError(f"--jobs: at least 1, got {self.jobs}")
-        if self.seed is not None and self.seed < 0:
-            raise InputError(f"--seed: at least 0, got {self.seed}")
-        for option, folder in (("--out", self.out), ("--runs", self.runs)):
-            try:
-                folder.mkdir(parents=True, exist_ok=True)
-            except OSError as error:
-                raise InputError(f"{option}: {folder} cannot be made a folder ({error.strerror})") from None
-            if not os.access(folder, os.W_OK):
-                raise InputError(f"{option}: {folder} cannot be written to")
+
+@dataclass(frozen=True)
+class Verify:
+    """Check the statements of the theory: at random, exactly, on tight instances, and by a search for counterexamples.
+
+    Ends with status 1 if a statement fails, or a search that cannot refute a statement known to be wrong. Verdicts on
+    the very same code are not computed again; an interrupted run goes on.
+    """
+
+    statements: Annotated[
+        tyro.conf.Positional[tuple[str, ...]],
+        tyro.conf.arg(metavar="[STATEMENT ...]", help_behavior_hint="(default: all)"),
+    ] = ()
+    """Names of statements; an unknown one is answered by the list."""
+    budget: Literal["small", "full"] = "full"
+    """small takes under a minute on two cores, full under a quarter of an hour."""
+    out: Path = Path("paper_figs")
+    """Folder for the table (csv, Markdown, JSON) and the falsifier's best instances: verify.*, or verify-selected.*."""
+    seed: Annotated[int, tyro.conf.arg(metavar="INT")] = 0
+    """Seed of all random numbers."""
+    jobs: Annotated[int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="")] = None
+    """Number of processes; the results do not depend on it (default: one per core)."""
+    runs: Path = Path("runs")
+    """Folder of the stored data."""
+    fresh: bool = False
+    """Check again what was checked."""
+
+    def run(self, registry: Mapping[str, Entry]) -> int:
+        from experiments import runner, tightness
+
+        try:
+            config = tightness.Config(tuple(dict.fromkeys(self.statements)), self.budget, self.seed)
+        except ValueError as error:
+            raise InputError(str(error)) from None
+        _check(self.jobs, self.seed, self.out, self.runs)
+        plan = runner.Plan(load(registry["tightness"]), config)
+        data = runner.compute(plan, self.runs, self.jobs or _cores(), self.fresh)
+        written = tightness.write(self.out, "verify-selected" if self.statements else "verify", config, data)
+        tightness.show(data)
+        print(f"results: {', '.join(str(path) for path in written)}")
+        wrong = [name for name, found in data.items() if found["failures"]]
+        if wrong:
+            return _fail(f"{len(wrong)} of {len(data)} statements fail: {', '.join(wrong)}", 1)
+        return 0
 
 
-COMMANDS = {"list": List, "reproduce": Reproduce}
+def _check(jobs: int | None, seed: int | None, out: Path, runs: Path) -> None:
+    if jobs is not None and jobs < 1:
+        raise InputError(f"--jobs: at least 1, got {jobs}")
+    if seed is not None and seed < 0:
+        raise InputError(f"--seed: at least 0, got {seed}")
+    for option, folder in (("--out", out), ("--runs", runs)):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(f"{option}: {folder} cannot be made a folder ({error.strerror})") from None
+        if not os.access(folder, os.W_OK):
+            raise InputError(f"{option}: {folder} cannot be written to")
+
+
+COMMANDS = {"list": List, "reproduce": Reproduce, "verify": Verify}
 
 
 def main(argv: Sequence[str] | None = None, registry: Mapping[str, Entry] = EXPERIMENTS) -> int:
@@ -117,7 +163,7 @@ def _parse(argv: Sequence[str]):
             return tyro.extras.subcommand_cli_from_dict(
                 COMMANDS,
                 prog="ra3",
-                description="Reproduce the figures and tables of this project.",
+                description="Check the statements of this project, and reproduce its figures and tables.",
                 args=list(argv),
                 config=(tyro.conf.FlagCreatePairsOff,),
             )

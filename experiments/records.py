@@ -19,7 +19,7 @@ import numpy as np
 from experiments.registry import Experiment
 from ra3sim import _store
 
-_PACKAGES = ("numpy", "scipy", "numba", "gymnasium", "minigrid", "matplotlib", "ra3sim")
+_PACKAGES = ("numpy", "scipy", "numba", "jax", "python-flint", "gymnasium", "minigrid", "matplotlib", "ra3sim")
 _ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -40,6 +40,13 @@ def key(*what: Any) -> str:
     """16 hexadecimal digits that stand for some JSON-able values."""
     text = json.dumps(what, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+@functools.cache
+def source_digest(*packages: str) -> str:
+    """16 hexadecimal digits that stand for the code of some of this project's packages."""
+    files = sorted(path for package in packages for path in (_ROOT / package).rglob("*.py"))
+    return key([[str(path.relative_to(_ROOT)), file_hash(path)] for path in files])
 
 
 def seed_of(name: str, seed: int, part: str) -> np.random.SeedSequence:

@@ -59,6 +59,11 @@ _ENTRIES = (
     Entry(
         "convergence", "‖V_N − V*‖ for decision spaces of growing duration, and both bounds", "experiments.convergence"
     ),
+    Entry(
+        "tightness",
+        "Every statement of the theory: measured / bound at random, attacked, tight",
+        "experiments.tightness",
+    ),
     Entry("em", "EM over latent options: E-steps against the exact answer, sweeps, planted options", "experiments.em"),
     Entry(
         "lineworld", "From demonstrations to options to learning in LineWorld: regret, split", "experiments.lineworld"

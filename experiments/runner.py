@@ -79,13 +79,7 @@ def reproduce(
     by_name = {plan.experiment.name: plan for plan in plans}
     if len(by_name) < len(plans):
         raise ValueError("plans: one experiment stands twice; give each its own call and folder")
-    tasks: list[_Task] = []
-    notes: list[str] = []
-    for plan in plans:
-        run = records.Run(plan.experiment, plan.config, runs)
-        for part in _parts(plan):
-            if fresh or not _is_stored(run, part, notes):
-                tasks.append(_Task(plan.experiment.entry, plan.config, part, runs, records.provenance()))
+    tasks, notes = _missing(plans, runs, fresh)
     with ticker(len(tasks)) as shown:
         for note in notes:
             shown.say(note)
@@ -103,12 +97,29 @@ def reproduce(
     return written
 
 
+def compute(
+    plan: Plan,
+    runs: str | os.PathLike[str] = "runs",
+    jobs: int = 1,
+    fresh: bool = False,
+    ticker: Callable[[int], Ticker] = Ticker,
+) -> dict[str, dict[str, Any]]:
+    """Compute the parts that are not stored yet, draw nothing; returns the data of all parts. As `reproduce`."""
+    tasks, notes = _missing([plan], Path(runs), fresh)
+    with ticker(len(tasks)) as shown:
+        for note in notes:
+            shown.say(note)
+        for _ in _compute(tasks, jobs, shown):
+            pass
+    return _stored(plan, Path(runs))
+
+
 def draw(plan: Plan, out: Path, runs: Path) -> list[Path]:
     """Make the pictures and tables of a plan from stored data alone, and the manifest beside them."""
     from experiments import style
 
     run = records.Run(plan.experiment, plan.config, runs)
-    data = {part: run.read(part)[0] for part in _parts(plan)}
+    data = _stored(plan, runs)
     out.mkdir(parents=True, exist_ok=True)
     with style.context():
         paths = [Path(path) for path in plan.experiment.figure(plan.config, data, out)]
@@ -126,6 +137,23 @@ def _parts(plan: Plan) -> list[str]:
     if not parts or len(set(parts)) < len(parts) or not all(isinstance(p, str) for p in parts):
         raise TypeError(f"{plan.experiment.entry.module}: parts must be strings, at least one, each once; got {parts}")
     return parts
+
+
+def _stored(plan: Plan, runs: Path) -> dict[str, dict[str, Any]]:
+    run = records.Run(plan.experiment, plan.config, runs)
+    return {part: run.read(part)[0] for part in _parts(plan)}
+
+
+def _missing(plans: Sequence[Plan], runs: Path, fresh: bool) -> tuple[list[_Task], list[str]]:
+    """What is to be computed, and what the user should know about it."""
+    tasks: list[_Task] = []
+    notes: list[str] = []
+    for plan in plans:
+        run = records.Run(plan.experiment, plan.config, runs)
+        for part in _parts(plan):
+            if fresh or not _is_stored(run, part, notes):
+                tasks.append(_Task(plan.experiment.entry, plan.config, part, runs, records.provenance()))
+    return tasks, notes
 
 
 def _is_stored(run: records.Run, part: str, notes: list[str]) -> bool:
@@ -266,4 +294,4 @@ def _shared_cores(jobs: int) -> Iterator[None]:
                 os.environ.pop(name, None)
 
 
-__all__ = ["PartFailed", "Plan", "draw", "reproduce"]
+__all__ = ["PartFailed", "Plan", "compute", "draw", "reproduce"]
