@@ -1,0 +1,120 @@
+"""The `ra3 verify` command and the figure of tightness."""
+
+from __future__ import annotations
+
+import csv
+import json
+from dataclasses import replace
+
+import pytest
+
+import theory
+from experiments import cli, records, registry, runner, tightness
+from theory import instances
+
+PAIR = ("contraction", "pitfall-rate")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("verify")
+
+
+@pytest.fixture
+def ra3(folder, capsys):
+    def call(*arguments: str) -> tuple[int, str, str]:
+        code = cli.main(["verify", "--out", str(folder / "out"), "--runs", str(folder / "runs"), *arguments])
+        return code, *capsys.readouterr()
+
+    return call
+
+
+def rows(path):
+    with open(path, encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def test_chosen_statements_are_checked_and_written(ra3, folder):
+    code, shown, _ = ra3(*PAIR, "--budget", "small", "--jobs", "1")
+    assert code == 0
+    assert all(word in shown for word in ("contraction", "pitfall-rate", "holds", "rational", "falsifier's best"))
+    table = rows(folder / "out" / "verify-selected.csv")
+    assert [row["statement"] for row in table] == ["contraction", "pitfall-rate (=)"]
+    for row in table:
+        assert row["verdict"] == "holds" and float(row["tight family"]) == pytest.approx(1, abs=1e-6)
+        assert int(row["instances"]) >= 1000 and float(row["twin refuted at"]) > 1
+        assert float(row["largest ratio"]) <= float(row["falsifier's best"]) + 1e-12 <= 1 + 1e-6
+    about = json.loads((folder / "out" / "verify-selected.json").read_text())
+    assert about["budget"] == "small" and about["seed"] == 0 and about["versions"]["python-flint"]
+    assert [one["claim"] for one in about["statements"]] == [s.claim for s in theory.find(PAIR)]
+    assert "| 3.1 | contraction |" in (folder / "out" / "verify-selected.md").read_text()
+    assert not (folder / "out" / "verify.csv").exists()
+
+
+def test_the_falsifiers_instances_can_be_loaded(ra3, folder):
+    ra3(*PAIR, "--budget", "small", "--jobs", "1")
+    found = instances.load(folder / "out" / "verify-selected-instances.npz")
+    for row in rows(folder / "out" / "verify-selected.csv"):
+        one = theory.statements()[row["statement"].removesuffix(" (=)")]
+        best, twin = (found[f"{one.name}, {which}"] for which in ("best", "twin"))
+        assert one.ratio(best) == pytest.approx(float(row["falsifier's best"]), rel=1e-5)
+        assert one.holds(best) and not one.twin().holds(twin)
+
+
+def test_it_is_computed_once_for_the_same_code(ra3, monkeypatch):
+    ra3(*PAIR, "--budget", "small", "--jobs", "1")
+
+    def verify(*_):
+        raise RuntimeError("computed again")
+
+    monkeypatch.setattr(tightness, "verify", verify)
+    assert ra3(*PAIR, "--budget", "small", "--jobs", "1")[0] == 0
+    monkeypatch.setattr(records, "source_digest", lambda *_: "other code")
+    code, _, error = ra3("contraction", "--budget", "small", "--jobs", "1")
+    assert code == 1 and "computed again" in error
+
+
+def test_a_statement_that_fails_ends_with_status_1(ra3, monkeypatch, tmp_path):
+    one = theory.statements()["pitfall-rate"]
+    wrong = replace(one, bound_side=lambda xp, i: 2 * i["discount"])
+    monkeypatch.setattr(theory, "statements", lambda: {"pitfall-rate": wrong})
+    # In a folder of its own: stored verdicts stand for the code, which knows nothing of this one.
+    code, shown, error = ra3("--budget", "small", "--jobs", "1", "--runs", str(tmp_path))
+    assert code == 1 and "FAILS" in shown and "false of the random instance" in shown
+    assert "1 of 1 statements fail: pitfall-rate" in error
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["no-such"], "no statement 'no-such'; known are: contraction"),
+        (["--seed", "-1"], "--seed: at least 0"),
+        (["--jobs", "0"], "--jobs: at least 1"),
+        (["--budget", "huge"], "budget"),
+    ],
+)
+def test_bad_input_is_one_line(ra3, arguments, message):
+    code, shown, error = ra3(*arguments)
+    assert code == 2 and shown == "" and error.count("\n") == 1 and message in error
+
+
+@pytest.mark.slow
+def test_everything_is_verified_within_the_small_budget(ra3, folder):
+    code, _, error = ra3("--budget", "small")
+    assert code == 0, error
+    table = rows(folder / "out" / "verify.csv")
+    assert [row["statement"].removesuffix(" (=)") for row in table] == list(theory.statements())
+    assert {row["verdict"] for row in table} == {"holds"}
+
+
+def test_the_figure_of_tightness(folder):
+    config = tightness.Config(PAIR, "small")
+    plan = runner.Plan(registry.load("tightness"), config, "a test")
+    written = {path.name for path in runner.reproduce([plan], folder / "figure", folder / "runs", 1, False)}
+    assert written == {"tightness.csv", "tightness.pdf", "tightness.png", "tightness.json"}
+    table = rows(folder / "figure" / "tightness.csv")
+    assert [row["statement"] for row in table] == list(PAIR)
+    for row in table:
+        assert float(row["random median"]) <= float(row["random 95 %"]) <= float(row["random largest"]) <= 1 + 1e-6
+    with pytest.raises(ValueError, match="budget: must be one of small, full"):
+        tightness.Config(budget="huge")
