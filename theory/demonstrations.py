@@ -3,7 +3,7 @@
 A demonstration of a task M refutes Ẑ if Δ(M, Ẑ) > ε. For n >= (ln C(|Z|,k) + ln 1/δ) / σ independent ones, every
 (ε,σ)-bad subset of size k is refuted with probability >= 1 − δ, and 4.4 holds of all others.
 
-An instance is one of `theory.total_regret` with ``size`` (k), ``demonstrations`` (n) and ``delta`` (δ), without ``kept``.
+An instance is one of `theory.total_regret` with ``size`` (k), ``demonstrations`` (n), ``delta`` (δ), without ``kept``.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ def chance_unrefuted(xp: Arithmetic, probabilities: Any, refutes: np.ndarray, de
     Args:
         refutes: boolean ``(subsets, T)``.
 
+    >>> from theory.arithmetic import FLOAT
     >>> float(chance_unrefuted(FLOAT, np.array([0.5, 0.5]), np.array([[True, False]]), 3))
     0.125
     """
