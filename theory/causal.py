@@ -19,6 +19,7 @@ from theory.latents import (
     ROWS,
     agree,
     expected_log_ratio,
+    inside,
     is_distribution,
     prior_matrix,
     prior_table,
@@ -91,14 +92,14 @@ def _mean_log_likelihood(xp: Arithmetic, i: Instance) -> Any:
 def _tree(draw: Draw) -> dict[str, Any]:
     """All sequences of two actions, 3 steps, any expert; policies that depend on the history in any way."""
     steps, leaves = 3, np.arange(8)
-    policy = draw.distribution(2**steps - 1, _LATENTS, 2)
+    policy = inside(draw.distribution(2**steps - 1, _LATENTS, 2))
     known = [leaves >> (steps - t) for t in range(steps)]
     emission = [policy[2**t - 1 + known[t], :, (leaves >> (steps - 1 - t)) & 1] for t in range(steps)]
     return {
-        "keep": draw.unit(),
+        "keep": inside(draw.unit()),
         "start": draw.whole(_LATENTS + 1),
         "emission": draw.xp.stack(emission, 1),
-        "weights": draw.distribution(len(leaves)),
+        "weights": inside(draw.distribution(len(leaves)), len(leaves)),
         "history": np.array(known),
     }
 
@@ -120,7 +121,7 @@ def _two_lines(xp: Arithmetic) -> dict[str, Any]:
 
 CAUSAL_BOUND = Statement(
     name="causal-bound",
-    number="5.4",
+    number="5.5",
     claim="The best q that does not see a_t and later has exp(mean ELBO) ≤ the geometric mean of the likelihoods.",
     source="this project",
     assumptions=(INSIDE, _SHARES, _RECALL),
@@ -156,7 +157,7 @@ def _reverse_kl(xp: Arithmetic, i: Instance) -> Any:
 
 CAUSAL_GAP = Statement(
     name="causal-gap",
-    number="5.5",
+    number="5.6",
     claim="mean ln π(a|s) − mean ELBO(best causal q) = the mean of E_q Σ_t KL(q_t‖q*_t), with q* the posterior.",
     source="this project",
     assumptions=(INSIDE, _SHARES, _RECALL),
@@ -186,7 +187,7 @@ def _seeing(xp: Arithmetic) -> Instance:
 
 BEST_CAUSAL = Statement(
     name="best-causal",
-    number="5.6",
+    number="5.7",
     claim="No causal q has a larger mean ELBO than V(h,z') = ln Σ_z p(z|z') exp E[ln π(a|s,z) + V(has',z) | h].",
     source="this project",
     assumptions=(INSIDE, _SHARES, _RECALL, ROWS, _CAUSAL),

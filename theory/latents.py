@@ -154,6 +154,15 @@ def random_steps(draw: Draw, steps: int = 3, latents: int = 3) -> dict[str, Any]
     return {"keep": draw.unit(), "start": draw.whole(latents + 1), "emission": draw.unit(steps, latents)}
 
 
+def inside(shares: Any, parts: int = 2) -> Any:
+    """Distributions over ``parts`` outcomes (or one of two shares) at least 1e-6 / parts away from 0.
+
+    What a search drives to the edge would be rounded to it, where bounds are infinite.
+    """
+    # Whole numbers, so that fractions stay fractions.
+    return (999_999 * parts * shares + 1) / (1_000_000 * parts)
+
+
 def emissions(xp: Arithmetic, rows: list[list[int]], start: int, keep: Any, scale: int = 1) -> dict[str, Any]:
     """An instance with the emissions ``rows / scale``."""
     return {"keep": keep, "start": start, "emission": xp.array(rows) / scale}
@@ -204,17 +213,33 @@ def real_trees(steps: int) -> Iterator[tuple[str, dict[str, Any]]]:
     for name, model, trajectories in demonstrations():
         pairs = [tuple(x[:steps] for x in trajectories[m]) for m in range(len(trajectories))]
         cut = Trajectories.from_pairs(pairs, trajectories.num_states, trajectories.num_actions)
-        emission = model.policy[:, cut.states, cut.actions].T.reshape(len(cut), steps, -1)
-        yield (
-            name,
-            {
-                "keep": model.prior.keep,
-                "start": model.num_latents,
-                "emission": scaled(emission),
-                "weights": np.full(len(cut), 1 / len(cut)),
-                "history": histories(cut).index.reshape(len(cut), steps).T,
-            },
-        )
+        i = from_model(model, cut)
+        yield name, i | {"emission": scaled(i["emission"])}
+
+
+def from_model(model: LatentModel, trajectories: Trajectories) -> dict[str, Any]:
+    """The instance, in floats, of a model with a `TemporalPrior` and M equally likely trajectories of T steps each.
+
+    Returns:
+        ``keep``, ``start``, ``emission (M, T, Z)``, ``weights (M,)``; ``history (T, M)``, a number for what is known at
+        a step before the action is seen.
+
+    Raises:
+        ValueError: another prior, or trajectories of unequal lengths.
+    """
+    if not isinstance(model.prior, TemporalPrior):
+        raise ValueError(f"model: the prior must be a TemporalPrior, got {type(model.prior).__name__}")
+    count, steps = len(trajectories), int(trajectories.lengths[0])
+    if (trajectories.lengths != steps).any():
+        raise ValueError("trajectories: of unequal lengths; cut them to one")
+    emission = model.policy[:, trajectories.states, trajectories.actions].T
+    return {
+        "keep": model.prior.keep,
+        "start": model.num_latents if model.prior.start is None else model.prior.start,
+        "emission": emission.reshape(count, steps, -1),
+        "weights": np.full(count, 1 / count),
+        "history": histories(trajectories).index.reshape(count, steps).T,
+    }
 
 
 def scaled(emission: np.ndarray) -> np.ndarray:

@@ -19,6 +19,7 @@ from theory.latents import (
     KEEP,
     demonstrations,
     emissions,
+    inside,
     is_distribution,
     latents_of,
     prior_matrix,
@@ -68,7 +69,7 @@ def soft_rule(xp: Arithmetic, i: Instance) -> Any:
 
 
 def _thought(draw: Draw) -> dict[str, Any]:
-    return {"keep": draw.unit(), "kappa": draw.unit(), "nu": draw.distribution(2)}
+    return {"keep": inside(draw.unit()), "kappa": draw.unit(), "nu": draw.distribution(2)}
 
 
 def _gainful(draw: Draw) -> Instance:

@@ -22,6 +22,7 @@ from theory.latents import (
     agree,
     demonstrations,
     expected_log_ratio,
+    inside,
     is_distribution,
     likelihood,
     path_weights,
@@ -129,7 +130,9 @@ SOFT_BELLMAN = Statement(
 
 
 def _with_q(draw: Draw) -> Instance:
-    return random_steps(draw, _STEPS, _LATENTS) | {"q": draw.distribution(_STEPS, _LATENTS + 1, _LATENTS)}
+    i = random_steps(draw, _STEPS, _LATENTS)
+    q = inside(draw.distribution(_STEPS, _LATENTS + 1, _LATENTS), _LATENTS)
+    return i | {"keep": inside(i["keep"]), "emission": inside(i["emission"]), "q": q}
 
 
 def _gap(xp: Arithmetic, i: Instance) -> Any:
@@ -233,7 +236,7 @@ def _real_sequences() -> Iterator[tuple[str, Instance]]:
 
 EM_MONOTONE = Statement(
     name="em-monotone",
-    number="5.7",
+    number="5.4",
     claim="The M-step π ∝ expected counts of the exact E-step does not lower the likelihood of the trajectories.",
     source="Dempster, Laird & Rubin 1977; paper, section 4",
     assumptions=(
