@@ -68,6 +68,9 @@ _ENTRIES = (
     Entry(
         "lineworld", "From demonstrations to options to learning in LineWorld: regret, split", "experiments.lineworld"
     ),
+    Entry(
+        "pruning", "Demonstrations that prune a decision space: measured, between both bounds", "experiments.pruning"
+    ),
 )
 
 EXPERIMENTS: Mapping[str, Entry] = MappingProxyType({entry.name: entry for entry in _ENTRIES})

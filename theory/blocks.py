@@ -93,6 +93,21 @@ class Blocks:
         share = self.m * (1 - check_delta(delta)) / 2
         return max(0, math.ceil(math.log(share) / self.rate))
 
+    def most_failure(self, n: Any) -> np.ndarray:
+        """min(1, C(|Z|, k) (1 - σ)^n), for n = ``n`` (a number or an array): of any consistent learner (2.3)."""
+        exponent = math.log(math.comb(self.options, self.k)) + np.asarray(n, float) * math.log1p(-self.sigma)
+        return np.exp(np.minimum(exponent, 0))
+
+    def most_failure_closed(self, n: Any) -> np.ndarray:
+        """min(1, (e|Z|/k)^k exp(-σ n)): the failure probability that the closed form of n allows (2.5)."""
+        return np.exp(np.minimum(self.k * (1 + math.log(self.m)) - np.asarray(n, float) * self.sigma, 0))
+
+    def least_failure(self, n: Any) -> np.ndarray:
+        """1 - min over θ of c m^-θ (1 + w (2^θ - 1))^n, or 0: of any learner (2.14)."""
+        theta = np.linspace(0, 1, 201)
+        exponent = np.multiply.outer(n, np.log1p(self.rate * (2**theta - 1))) - theta * math.log(self.m)
+        return 1 - np.minimum(1, self.k / self.enough * np.exp(exponent.min(-1)))
+
     def order(self) -> float:
         """k log2(m) / (4σ), which the demonstrations needed divided by it tend to 1 for, as m grows."""
         return math.log2(self.m) / self.rate

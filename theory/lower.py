@@ -172,7 +172,8 @@ def _limit(xp: Arithmetic, i: Instance) -> Any:
 def _too_few(draw: Draw) -> dict[str, Any]:
     k, m = 1 + int(draw.whole(3)), 3 + int(draw.whole(30))
     known = {"k": k, "m": m, "sigma": (1 + 4 * draw.unit()) / 20, "delta": draw.unit() * (m - 2) / m}
-    return known | {"n": min(math.floor(float(draw.unit() * _limit(draw.xp, known))), 40)}
+    limit = float(draw.unit() * _limit(draw.xp, known))
+    return known | {"n": min(max(math.floor(limit), 0), 40)}
 
 
 LOWER = Statement(
