@@ -186,7 +186,8 @@ def failure(family: Blocks, n: int, worst: bool = False) -> float:
     0.25
     """
     check_count("n", n)
-    # With so many demonstrations of blocks the failure probability is next to nothing; it falls in their number.
+    # With so many demonstrations of blocks the failure probability is next to nothing, and with more it is less: what
+    # is less than about 1e-10 comes out as too large.
     most = math.ceil(family.k * (math.log2(family.m) + 6)) + 80
     given = _success_given(False, family.k, family.m, most, None, worst)
     seen = np.arange(n + 1)
