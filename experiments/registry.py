@@ -71,6 +71,7 @@ _ENTRIES = (
     Entry(
         "pruning", "Demonstrations that prune a decision space: measured, between both bounds", "experiments.pruning"
     ),
+    Entry("variational", "The temporal bound: likelihood, ELBO, gap, limits, thinking", "experiments.variational"),
 )
 
 EXPERIMENTS: Mapping[str, Entry] = MappingProxyType({entry.name: entry for entry in _ENTRIES})

@@ -1,11 +1,14 @@
 """Sections 5 and 6 of the theory: both sides against enumeration and against the project's own inference."""
 
+import csv
 from fractions import Fraction
 from itertools import product
 
 import numpy as np
 import pytest
 
+from experiments import registry, runner
+from experiments import variational as experiment
 from ra3sim.abstraction import TemporalPrior, ThoughtPrice, temporal_kl, think_rule, thinking_kl
 from ra3sim.latent import (
     Contexts,
@@ -275,3 +278,31 @@ def test_only_equal_lengths_and_the_temporal_prior_make_an_instance():
         latents.from_model(model, uneven)
     with pytest.raises(ValueError, match="must be a TemporalPrior, got OptionPrior"):
         latents.from_model(model.with_option_prior(), trajectories)
+
+
+@pytest.mark.slow
+def test_the_figure_is_made_and_what_must_come_out_does(tmp_path):
+    config = experiment.Config.preset("smoke")
+    runner.reproduce([runner.Plan(registry.load("variational"), config)], tmp_path / "figs", tmp_path / "runs")
+    with open(tmp_path / "figs" / "variational-table.csv", encoding="utf-8") as file:
+        found = list(csv.DictReader(file))
+    assert {row["world"] for row in found} == {*experiment.WORLDS, "prior"}
+    for row in found:
+        least, most = {"= 0": (0, 1e-10), "≥ 0": (-1e-10, np.inf), "≤ 1": (0, 1 + 1e-9)}[row["must be"]]
+        assert least <= float(row["found"]) <= most, row
+    assert (tmp_path / "figs" / "variational.png").stat().st_size > 10_000
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"seeds": 1}, "seeds: a spread needs at least 2"),
+        ({"noise": 0.0}, "noise: must lie in"),
+        ({"alpha": 1.0}, "alpha: must lie in"),
+        ({"thoughts": (1.0, 0.0)}, "thoughts: must fall from 1"),
+        ({"lengths": (1, 99)}, "lengths: must ascend"),
+    ],
+)
+def test_bad_settings_of_the_experiment_are_refused(settings, message):
+    with pytest.raises(ValueError, match=message):
+        experiment.Config(**settings)
