@@ -96,9 +96,10 @@ def _lengths(axis: Any, config: Any, data: Any) -> None:
             marker=style.MARKERS[number], color=style.COLOURS[number], markerfacecolor="white",
         )  # fmt: skip
     axis.plot([], [], linestyle="none", marker="o", color="0.3", markerfacecolor="white", label="E$_q$ KL to posterior")
-    axis.set(xlabel="length T of the trajectories (steps)", ylabel="nats per trajectory", ylim=(0, None))
+    axis.set(xlabel="length T of the trajectories (steps)", ylabel="nats per trajectory")
+    axis.set_ylim(0, 1.4 * axis.get_ylim()[1])
     axis.set_title(f"the same gap, α = {config.alpha:g}")
-    axis.legend(fontsize=5.5, loc="lower right")
+    axis.legend(fontsize=5.5, loc="upper right")
 
 
 def _rate(axis: Any, config: Any, data: Any) -> None:
