@@ -9,20 +9,28 @@ from types import MappingProxyType
 
 from theory.bound import Statement
 
-# In the order of `theory/README.md`.
-_MODULES = ("convergence", "certificates")
+_MODULES = (
+    "regret",
+    "survival",
+    "hitting",
+    "lower",
+    "convergence",
+    "certificates",
+    "total_regret",
+    "demonstrations",
+    "variational",
+    "causal",
+    "limits",
+    "thinking",
+)
 
 
 @cache
 def statements() -> Mapping[str, Statement]:
-    """All statements by name."""
-    found: dict[str, Statement] = {}
-    for module in _MODULES:
-        for statement in importlib.import_module(f"theory.{module}").STATEMENTS:
-            if statement.name in found:
-                raise ValueError(f"statements: {statement.name!r} stands twice")
-            found[statement.name] = statement
-    return MappingProxyType(found)
+    """All statements by name, in the order of their numbers."""
+    every = [one for module in _MODULES for one in importlib.import_module(f"theory.{module}").STATEMENTS]
+    every.sort(key=lambda statement: tuple(map(int, statement.number.split("."))))
+    return MappingProxyType({statement.name: statement for statement in every})
 
 
 def find(names: Sequence[str] = ()) -> list[Statement]:

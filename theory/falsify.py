@@ -8,6 +8,7 @@ does not find it is no good.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -180,8 +181,7 @@ def _climber(statement: Statement) -> Climber:
         change, state = optimiser.update(-slope, state)
         return reals + change, state, best
 
-    # Compiled once and run for seconds: optimising the program would take longer than it saves.
-    steps_of = jax.jit(jax.vmap(step), compiler_options={"xla_backend_optimization_level": 0})
+    steps_of = jax.jit(jax.vmap(step), compiler_options=_quick_to_compile())
 
     def climb(reals: np.ndarray, uniforms: np.ndarray, which: np.ndarray, steps: int) -> Any:
         with jax.enable_x64(True):
@@ -193,6 +193,20 @@ def _climber(statement: Statement) -> Climber:
             return np.asarray(best[0]), np.asarray(best[1])
 
     return climb
+
+
+@functools.cache
+def _quick_to_compile() -> dict[str, Any]:
+    """Options of the compiler: a program that runs for a second is not worth ten of optimisation."""
+    chosen = {}
+    for name, value in (("xla_backend_optimization_level", 0), ("xla_cpu_use_fusion_emitters", False)):
+        try:
+            jax.jit(lambda x: x + 1, compiler_options={name: value})(0.0)
+            chosen[name] = value
+        except jax.errors.JaxRuntimeError:
+            # Another version of the compiler, or another device, without that option.
+            continue
+    return chosen
 
 
 def _hill_climber(statement: Statement, rng: np.random.Generator) -> Climber:
