@@ -71,6 +71,8 @@ _ENTRIES = (
     Entry(
         "pruning", "Demonstrations that prune a decision space: measured, between both bounds", "experiments.pruning"
     ),
+    Entry("regret", "Regret in its three terms against the number of options kept", "experiments.regret"),
+    Entry("tradeoff", "Macros of length τ: the total bound and the measured regret, best τ", "experiments.tradeoff"),
     Entry("variational", "The temporal bound: likelihood, ELBO, gap, limits, thinking", "experiments.variational"),
 )
 

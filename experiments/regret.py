@@ -1,0 +1,195 @@
+"""Regret in its three terms against the number of options kept |Z'| (theory, section 1).
+
+Tasks are goals in FourRooms, the start is a corner. The candidates Z are primitives (so that the expressivity gap is 0,
+theory 1.3), hallway options and all macros of some lengths. Z' grows by greedy forward selection with the exact pruning
+error Δ on training goals until none is left, then by the rest of Z in random order. On held-out goals, as shares of
+their mean V*_A:
+
+    regret = expressivity gap V*_A − V*_Z  +  pruning error V*_Z − V*_Z'  +  RL error V*_Z' − V^π
+
+with π greedy after a fixed number of sweeps of value iteration, of backups of single options (sweeps times |Z'|), or of
+primitive steps of SMDP Q-learning. Every value is exact; goals, order and learning change with the seed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from experiments import style
+from experiments.pruned import TaskFamily
+from experiments.spread import interval
+from ra3sim.envs import fourrooms, fourrooms_goals, hallway_options
+from ra3sim.learning import SMDPQLearning
+from ra3sim.options import OptionSet
+
+VERSION = 1
+TERMS = ("expressivity gap", "pruning error", "RL error")
+
+
+@dataclass(frozen=True)
+class Config:
+    """
+    Attributes:
+        map_size, slip, discount: of FourRooms.
+        macros: lengths of the macros among the candidates.
+        training, held_out: how many goals of each kind a seed draws.
+        sizes: |Z'|, ascending; sizes above |Z| are left out, and |Z| itself is added.
+        sweeps, backups, steps: budgets, ascending; the one in the middle is drawn.
+        step_size: η of Q-learning.
+        seeds: draws of goals, each with its own learning.
+    """
+
+    map_size: int = 7
+    slip: float = 0.1
+    discount: float = 0.95
+    macros: tuple[int, ...] = (2, 3)
+    training: int = 12
+    held_out: int = 12
+    sizes: tuple[int, ...] = (1, 2, 3, 4, 5, 6, 8, 12, 16, 24, 32, 48, 64)
+    sweeps: tuple[int, ...] = (2, 4, 8)
+    backups: tuple[int, ...] = (32, 96, 288)
+    steps: tuple[int, ...] = (1000, 10_000, 30_000)
+    step_size: float = 0.3
+    seeds: int = 10
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.seeds < 2:
+            raise ValueError(f"seeds: a spread needs at least 2, got {self.seeds}")
+        for name in ("sizes", "sweeps", "backups", "steps"):
+            values = getattr(self, name)
+            if not values or values[0] < 1 or list(values) != sorted(set(values)):
+                raise ValueError(f"{name}: must be ascending whole numbers, 1 or more, got {values}")
+        goals = len(_goals(self))
+        if min(self.training, self.held_out) < 1 or self.training + self.held_out > goals:
+            raise ValueError(f"training, held_out: at least 1 each and {goals} in all, the number of goals")
+
+    @staticmethod
+    def preset(name: str) -> Config:
+        if name == "smoke":
+            return Config(
+                map_size=6, macros=(2,), training=3, held_out=2, sizes=(1, 2, 4), sweeps=(2,), backups=(8,),
+                steps=(100,), seeds=2,
+            )  # fmt: skip
+        return Config()
+
+
+def parts(config: Config) -> list[str]:
+    return ["FourRooms"]
+
+
+def _goals(config: Config) -> np.ndarray:
+    """Goals in the rooms, but for the start."""
+    goals = fourrooms_goals(config.map_size)
+    return goals[goals != 0]
+
+
+def family_of_tasks(config: Config) -> TaskFamily:
+    """All goals, with primitives, hallway options (made where there is no goal) and macros."""
+    world = {"discount": config.discount, "slip": config.slip, "size": config.map_size, "start": 0}
+    rooms = fourrooms(None, **world)
+    macros = [OptionSet.macros(rooms, length) for length in config.macros]
+    options = OptionSet.primitives(rooms).union(hallway_options(rooms), *macros)
+    return TaskFamily([fourrooms(int(goal), **world) for goal in _goals(config)], options)
+
+
+def run_part(
+    config: Config, part: str, seed: np.random.SeedSequence, progress: Callable[[float], None]
+) -> dict[str, Any]:
+    family = family_of_tasks(config)
+    total = len(family.options)
+    sizes = [size for size in config.sizes if size < total] + [total]
+    terms = {name: [] for name in ("sweeps", "backups", "steps")}
+    for number, child in enumerate(seed.spawn(config.seeds)):
+        rng = np.random.default_rng(child)
+        drawn = rng.permutation(len(family.mdps))
+        held_out = drawn[config.training : config.training + config.held_out]
+        order = family.choose(drawn[: config.training], total)
+        order += list(rng.permutation(np.setdiff1d(np.arange(total), order)))
+        learning = int(rng.integers(2**32))
+        rows = [_terms(config, family, order[:size], held_out, learning) for size in sizes]
+        for name in terms:
+            terms[name].append([row[name] for row in rows])
+        progress((number + 1) / config.seeds)
+    return {"sizes": sizes, **{name: np.array(values) for name, values in terms.items()}}
+
+
+def _terms(
+    config: Config, family: TaskFamily, kept: Sequence[int], tasks: np.ndarray, learning: int
+) -> dict[str, list[np.ndarray]]:
+    """For every kind of budget the mean terms over tasks for each budget, ``(budgets, 3)``, shares of the mean V*_A."""
+    scale = family.primitive[tasks].mean()
+    best = family.values(kept)[tasks]
+    fixed = [(family.primitive - family.whole)[tasks].mean(), (family.whole[tasks] - best).mean()]
+
+    def split(values: np.ndarray) -> np.ndarray:
+        return np.array([*fixed, (best - values).mean()]) / scale
+
+    def planned(sweeps: int) -> np.ndarray:
+        return split(np.array([family.after_sweeps(int(task), kept, sweeps) for task in tasks]))
+
+    learner = SMDPQLearning(step_size=config.step_size, max_steps=200)
+    learnt = np.array([
+        family.after_steps(int(task), kept, config.steps, learner, [learning, int(task)]) for task in tasks
+    ])  # fmt: skip
+    return {
+        "sweeps": [planned(sweeps) for sweeps in config.sweeps],
+        "backups": [planned(max(1, backups // len(kept))) for backups in config.backups],
+        "steps": [split(values) for values in learnt.T],
+    }
+
+
+_PANELS = {
+    "sweeps": "planning: {} sweeps of value iteration",
+    "backups": "planning: {} backups (sweeps × |Z'|)",
+    "steps": "learning: {} steps of Q-learning",
+}
+
+
+def figure(config: Config, data: Mapping[str, Mapping[str, Any]], folder: Path) -> list[Path]:
+    found = data["FourRooms"]
+    sizes = found["sizes"]
+    picture, axes = style.subplots(1, 3, height=2.9, sharey=True)
+    rows = []
+    for axis, (kind, title) in zip(axes, _PANELS.items(), strict=True):
+        budgets = getattr(config, kind)
+        for place, budget in enumerate(budgets):
+            terms = found[kind][:, :, place]  # (seeds, sizes, 3)
+            total = interval(terms.sum(-1))
+            best = int(total.mean.argmin())
+            for i, size in enumerate(sizes):
+                mean = [round(float(x), 7) + 0.0 for x in terms[:, i].mean(0)]  # below: the planners' certified error
+                rows.append([kind, budget, size, *mean, total.mean[i], total.low[i], total.high[i], i == best])
+            if place == len(budgets) // 2:
+                _draw(axis, sizes, terms)
+                axis.set_title(title.format(f"{budget:,}"))
+    axes[0].set_ylabel("share of V*$_A$, held-out goals")
+    axes[0].legend(fontsize=6, loc="upper right")
+    picture.suptitle(
+        f"FourRooms {config.map_size}: means over {config.seeds} seeds, bands are 95 % intervals (Student)"
+    )
+    paths = style.save(picture, folder, "regret")
+    columns = ["budget of", "budget", "|Z'|", *TERMS, "regret", "low", "high", "minimum"]
+    return paths + style.write_table(folder, "regret-table", columns, rows, digits=3)
+
+
+def _draw(axis: Any, sizes: Sequence[int], terms: np.ndarray) -> None:
+    """The three terms and their sum, with its minimum marked."""
+    curves = {**{name: terms[:, :, i] for i, name in enumerate(TERMS)}, "regret (sum)": terms.sum(-1)}
+    for number, (name, values) in zip((3, 1, 2, 0), curves.items(), strict=True):
+        known, look = interval(values), style.line(number)
+        axis.plot(sizes, known.mean, label=name, **look)
+        axis.fill_between(sizes, known.low, known.high, color=look["color"], alpha=0.15, linewidth=0)
+    best = int(known.mean.argmin())
+    axis.plot(sizes[best], known.mean[best], "*", color="k", markersize=11, label="smallest regret", zorder=5)
+    axis.annotate(f"|Z'| = {sizes[best]}", (sizes[best], known.mean[best]), (0, 8), textcoords="offset points",
+                  ha="center", fontsize=7)  # fmt: skip
+    ticks = [size for size in sizes if size in (1, 2, 4, 8, 16, 32) or size == sizes[-1]]
+    axis.set(xscale="log", xlabel="options kept |Z'|", ylim=(-0.03, None))
+    axis.set_xticks(ticks, [str(size) for size in ticks])
+    axis.minorticks_off()
