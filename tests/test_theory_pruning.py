@@ -2,6 +2,7 @@
 
 import csv
 from itertools import combinations, product
+from math import comb, exp
 
 import flint
 import numpy as np
@@ -65,8 +66,6 @@ def test_survival_is_what_is_seen_in_simulations():
     ("options", "k", "sigma", "delta"), [(2, 1, 1.0, 0.5), (64, 4, 0.05, 0.1), (30, 30, 0.2, 0.01)]
 )
 def test_the_samples_are_the_first_that_are_enough(options, k, sigma, delta):
-    from math import comb, exp
-
     n = sharp_samples(options, k, sigma, delta)
     assert comb(options, k) * exp(-sigma * n) <= delta * (1 + 1e-9)
     assert comb(options, k) * exp(-sigma * (n - 1)) > delta * (1 - 1e-9)

@@ -173,11 +173,11 @@ def _too_few(draw: Draw) -> dict[str, Any]:
     k, m = 1 + int(draw.whole(3)), 3 + int(draw.whole(30))
     known = {"k": k, "m": m, "sigma": (1 + 4 * draw.unit()) / 20, "delta": draw.unit() * (m - 2) / m}
     limit = float(draw.unit() * _limit(draw.xp, known))
-    return known | {"n": min(max(math.floor(limit), 0), 40)}
+    return known | {"n": min(max(math.floor(limit), 0), 16)}
 
 
 LOWER = Statement(
-    name="lower",
+    name="lower-demonstrations",
     number="2.13",
     claim="With n ≤ (k/4σ) ln(m(1−δ)/2) demonstrations every learner fails with probability at least δ.",
     source="paper, theorem 3.5 (order, without proof); constants: this project",
