@@ -16,8 +16,7 @@ from theory.block_learners import draw, learn, needed_n, simulate_needed, simula
 from theory.blocks import Blocks, failure, needed_exactly, success
 from theory.bound import Draw
 from theory.hitting import greedy_hitting_set, layers, smallest_hitting_set
-from theory.pruning import bad, closed_samples, errors, failure_probability, sharp_samples
-from theory.pruning import survival as survival_probability
+from theory.pruning import bad, closed_samples, errors, failure_probability, sharp_samples, survival_probability
 from theory.verify import Verdict, check_exactly, check_tight, check_without
 
 STATEMENTS = (*survival.STATEMENTS, *hitting.STATEMENTS, *lower.STATEMENTS)

@@ -45,7 +45,7 @@ def sharp_samples(options: int, k: int, sigma: float, delta: float) -> int:
         k: size of the subsets.
 
     Raises:
-        ValueError: an empty decision space, a size that it does not have, σ or δ outside (0, 1].
+        ValueError: an empty decision space, a size that it does not have, σ outside (0, 1], δ outside (0, 1).
 
     >>> sharp_samples(64, 4, sigma=0.05, delta=0.1), closed_samples(64, 4, sigma=0.05, delta=0.1)
     (314, 348)
@@ -85,7 +85,7 @@ def failure_probability(p: Any, error: Any, *, epsilon: float, sigma: float, n: 
     if not epsilon >= 0:
         raise ValueError(f"epsilon: must be >= 0, got {epsilon!r}")
     known = {"p": p, "error": error, "epsilon": epsilon, "sigma": check_sigma(sigma)}
-    return float(survival(FLOAT, known, bad(FLOAT, known), [check_count("n", n)])[0])
+    return float(survival_probability(FLOAT, known, bad(FLOAT, known), [check_count("n", n)])[0])
 
 
 def check_sizes(options: int, k: int) -> None:
@@ -177,7 +177,9 @@ def bad(xp: Arithmetic, instance: Instance) -> Any:
     return failing_share(xp, instance) >= instance["sigma"] - slack(xp)
 
 
-def survival(xp: Arithmetic, instance: Instance, which: Any, counts: Sequence[Any], size: int | None = None) -> Any:
+def survival_probability(
+    xp: Arithmetic, instance: Instance, which: Any, counts: Sequence[Any], size: int | None = None
+) -> Any:
     """The probability that one of the subsets ``which`` (a mask) is refuted by none of n independent demonstrations.
 
     Pr(the tasks seen are T) = Σ_{U ⊆ T} (-1)^{|T| - |U|} p(U)^n, and a subset survives if it fails in none of T.
@@ -224,6 +226,7 @@ def lake() -> tuple[tuple[str, dict[str, Any]], ...]:
 
 
 def slack(xp: Arithmetic) -> Any:
+    """What comparisons of probabilities allow for rounding: nothing in exact arithmetic."""
     return 0 if xp is EXACT else _ROUNDING
 
 

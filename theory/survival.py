@@ -10,7 +10,17 @@ import numpy as np
 
 from theory.arithmetic import FLOAT, Arithmetic
 from theory.bound import Assumption, Draw, Instance, Overstated, Side, Statement, Without
-from theory.pruning import bad, errors, failing_share, fails, lake, option_count, slack, survival, whole_above
+from theory.pruning import (
+    bad,
+    errors,
+    failing_share,
+    fails,
+    lake,
+    option_count,
+    slack,
+    survival_probability,
+    whole_above,
+)
 
 
 def _counts(instance: Instance) -> Sequence[Any]:
@@ -77,11 +87,11 @@ def _two_tasks(xp: Arithmetic, share: Any, k: int = 1) -> dict[str, Any]:
 
 
 def _one_survives(xp: Arithmetic, i: Instance) -> Any:
-    return survival(xp, i, np.arange(len(errors(xp, i))) == i["subset"], _counts(i))
+    return survival_probability(xp, i, np.arange(len(errors(xp, i))) == i["subset"], _counts(i))
 
 
 def _some_bad_survives(xp: Arithmetic, i: Instance) -> Any:
-    return survival(xp, i, bad(xp, i), _counts(i))
+    return survival_probability(xp, i, bad(xp, i), _counts(i))
 
 
 SURVIVAL = Statement(
@@ -253,7 +263,7 @@ SAMPLES_CLOSED = _samples(
 def _some_survives(size_less: int) -> Side:
     def side(xp: Arithmetic, i: Instance) -> Any:
         size = i["k"] - size_less
-        return survival(xp, i, np.ones(math.comb(option_count(i), size), bool), _counts(i), size)
+        return survival_probability(xp, i, np.ones(math.comb(option_count(i), size), bool), _counts(i), size)
 
     return side
 
