@@ -75,6 +75,10 @@ class Config:
         if list(self.lengths) != sorted(self.lengths) or self.lengths[0] < 1 or self.lengths[-1] > self.steps:
             raise ValueError(f"lengths: must ascend, from 1 to at most steps = {self.steps}, got {self.lengths}")
 
+        most = min(self.steps, LineWorld.preset("table").horizon)
+        if not 1 <= self.limit_steps <= most:
+            raise ValueError(f"limit_steps: must lie in 1..{most}, what all trajectories have; got {self.limit_steps}")
+
     @staticmethod
     def preset(name: str) -> Config:
         if name == "smoke":

@@ -300,6 +300,9 @@ def test_the_figure_is_made_and_what_must_come_out_does(tmp_path):
         ({"noise": 0.0}, "noise: must lie in"),
         ({"alpha": 1.0}, "alpha: must lie in"),
         ({"thoughts": (1.0, 0.0)}, "thoughts: must fall from 1"),
+        ({"thoughts": (0.5, 0.1)}, "thoughts: must fall from 1"),
+        ({"thoughts": (1.0, 0.1, 0.2)}, "thoughts: must fall from 1"),
+        ({"limit_steps": 10}, r"limit_steps: must lie in 1\.\.9"),
         ({"lengths": (1, 99)}, "lengths: must ascend"),
     ],
 )
