@@ -1,9 +1,9 @@
 """Regret in its three terms against the number of options kept |Z'| (theory, section 1).
 
-Tasks are goals in FourRooms, the start is a corner. The candidates Z are primitives (so that the expressivity gap is 0,
-theory 1.3), hallway options and all macros of some lengths. Z' grows by greedy forward selection with the exact pruning
-error Δ on training goals until none is left, then by the rest of Z in random order. On held-out goals, as shares of
-their mean V*_A:
+Tasks are goals in FourRooms; they start in a corner, or anywhere. The candidates Z are primitives (so the expressivity
+gap is 0: theory 1.3), hallway options and all macros of some lengths. Z' grows by greedy forward selection with the
+exact pruning error Δ on training goals until none is left, then by the rest of Z in random order. On held-out goals, as
+shares of their mean V*_A:
 
     regret = expressivity gap V*_A − V*_Z  +  pruning error V*_Z − V*_Z'  +  RL error V*_Z' − V^π
 
@@ -28,6 +28,7 @@ from ra3sim.learning import SMDPQLearning
 from ra3sim.options import OptionSet
 
 VERSION = 1
+STARTS = {"corner": 0, "anywhere": None}
 TERMS = ("expressivity gap", "pruning error", "RL error")
 
 
@@ -39,7 +40,7 @@ class Config:
         macros: lengths of the macros among the candidates.
         training, held_out: how many goals of each kind a seed draws.
         sizes: |Z'|, ascending; sizes above |Z| are left out, and |Z| itself is added.
-        sweeps, backups, steps: budgets, ascending; the one in the middle is drawn.
+        sweeps, backups, steps: budgets, ascending; the one in the middle (of two the second) is drawn.
         step_size: η of Q-learning.
         seeds: draws of goals, each with its own learning.
     """
@@ -53,7 +54,7 @@ class Config:
     sizes: tuple[int, ...] = (1, 2, 3, 4, 5, 6, 8, 12, 16, 24, 32, 48, 64)
     sweeps: tuple[int, ...] = (2, 4, 8)
     backups: tuple[int, ...] = (32, 96, 288)
-    steps: tuple[int, ...] = (1000, 10_000, 30_000)
+    steps: tuple[int, ...] = (1000, 10_000)
     step_size: float = 0.3
     seeds: int = 10
     seed: int = 0
@@ -80,7 +81,7 @@ class Config:
 
 
 def parts(config: Config) -> list[str]:
-    return ["FourRooms"]
+    return list(STARTS)
 
 
 def _goals(config: Config) -> np.ndarray:
@@ -89,9 +90,9 @@ def _goals(config: Config) -> np.ndarray:
     return goals[goals != 0]
 
 
-def family_of_tasks(config: Config) -> TaskFamily:
+def family_of_tasks(config: Config, start: int | None) -> TaskFamily:
     """All goals, with primitives, hallway options (made where there is no goal) and macros."""
-    world = {"discount": config.discount, "slip": config.slip, "size": config.map_size, "start": 0}
+    world = {"discount": config.discount, "slip": config.slip, "size": config.map_size, "start": start}
     rooms = fourrooms(None, **world)
     macros = [OptionSet.macros(rooms, length) for length in config.macros]
     options = OptionSet.primitives(rooms).union(hallway_options(rooms), *macros)
@@ -101,7 +102,7 @@ def family_of_tasks(config: Config) -> TaskFamily:
 def run_part(
     config: Config, part: str, seed: np.random.SeedSequence, progress: Callable[[float], None]
 ) -> dict[str, Any]:
-    family = family_of_tasks(config)
+    family = family_of_tasks(config, STARTS[part])
     total = len(family.options)
     sizes = [size for size in config.sizes if size < total] + [total]
     terms = {name: [] for name in ("sweeps", "backups", "steps")}
@@ -144,38 +145,42 @@ def _terms(
     }
 
 
-_PANELS = {
-    "sweeps": "planning: {} sweeps of value iteration",
-    "backups": "planning: {} backups (sweeps × |Z'|)",
-    "steps": "learning: {} steps of Q-learning",
-}
+_PANELS = (
+    ("corner", "sweeps", "{} sweeps of value iteration,\nstart in a corner"),
+    ("corner", "backups", "{} backups (sweeps × |Z'|),\nstart in a corner"),
+    ("corner", "steps", "{} steps of Q-learning,\nstart in a corner"),
+    ("anywhere", "steps", "{} steps of Q-learning,\nstart anywhere"),
+)
 
 
 def figure(config: Config, data: Mapping[str, Mapping[str, Any]], folder: Path) -> list[Path]:
-    found = data["FourRooms"]
-    sizes = found["sizes"]
-    picture, axes = style.subplots(1, 3, height=2.9, sharey=True)
-    rows = []
-    for axis, (kind, title) in zip(axes, _PANELS.items(), strict=True):
-        budgets = getattr(config, kind)
-        for place, budget in enumerate(budgets):
-            terms = found[kind][:, :, place]  # (seeds, sizes, 3)
-            total = interval(terms.sum(-1))
-            best = int(total.mean.argmin())
-            for i, size in enumerate(sizes):
-                mean = [round(float(x), 7) + 0.0 for x in terms[:, i].mean(0)]  # below: the planners' certified error
-                rows.append([kind, budget, size, *mean, total.mean[i], total.low[i], total.high[i], i == best])
-            if place == len(budgets) // 2:
-                _draw(axis, sizes, terms)
-                axis.set_title(title.format(f"{budget:,}"))
+    picture, axes = style.subplots(1, 4, height=2.7, sharey=True)
+    for axis, (start, kind, title) in zip(axes, _PANELS, strict=True):
+        budgets, found = getattr(config, kind), data[start]
+        _draw(axis, found["sizes"], found[kind][:, :, len(budgets) // 2])
+        axis.set_title(title.format(f"{budgets[len(budgets) // 2]:,}"), fontsize=7)
     axes[0].set_ylabel("share of V*$_A$, held-out goals")
-    axes[0].legend(fontsize=6, loc="upper right")
-    picture.suptitle(
-        f"FourRooms {config.map_size}: means over {config.seeds} seeds, bands are 95 % intervals (Student)"
-    )
+    axes[0].legend(fontsize=5.5, loc="upper right")
+    picture.suptitle(f"FourRooms {config.map_size}: means of {config.seeds} seeds, bands are 95 % intervals (Student)")
+    rows = []
+    for start, found in data.items():
+        for kind in ("sweeps", "backups", "steps"):
+            for place, budget in enumerate(getattr(config, kind)):
+                rows += [[start, kind, budget, *row] for row in _rows(found["sizes"], found[kind][:, :, place])]
     paths = style.save(picture, folder, "regret")
-    columns = ["budget of", "budget", "|Z'|", *TERMS, "regret", "low", "high", "minimum"]
+    columns = ["start", "budget of", "budget", "|Z'|", *TERMS, "regret", "low", "high", "minimum"]
     return paths + style.write_table(folder, "regret-table", columns, rows, digits=3)
+
+
+def _rows(sizes: Sequence[int], terms: np.ndarray) -> list[list[Any]]:
+    """One row for each size, of terms ``(seeds, sizes, 3)``."""
+    total = interval(terms.sum(-1))
+    best = int(total.mean.argmin())
+    rows = []
+    for i, size in enumerate(sizes):
+        mean = [round(float(x), 7) + 0.0 for x in terms[:, i].mean(0)]  # below: the planners' certified error
+        rows.append([size, *mean, total.mean[i], total.low[i], total.high[i], i == best])
+    return rows
 
 
 def _draw(axis: Any, sizes: Sequence[int], terms: np.ndarray) -> None:
@@ -186,9 +191,8 @@ def _draw(axis: Any, sizes: Sequence[int], terms: np.ndarray) -> None:
         axis.plot(sizes, known.mean, label=name, **look)
         axis.fill_between(sizes, known.low, known.high, color=look["color"], alpha=0.15, linewidth=0)
     best = int(known.mean.argmin())
-    axis.plot(sizes[best], known.mean[best], "*", color="k", markersize=11, label="smallest regret", zorder=5)
-    axis.annotate(f"|Z'| = {sizes[best]}", (sizes[best], known.mean[best]), (0, 8), textcoords="offset points",
-                  ha="center", fontsize=7)  # fmt: skip
+    axis.plot(sizes[best], known.mean[best], "*", color="k", markersize=9, label="smallest regret", zorder=5)
+    axis.text(0.97, 0.45, f"smallest at\n|Z'| = {sizes[best]}", transform=axis.transAxes, ha="right", fontsize=7)
     ticks = [size for size in sizes if size in (1, 2, 4, 8, 16, 32) or size == sizes[-1]]
     axis.set(xscale="log", xlabel="options kept |Z'|", ylim=(-0.03, None))
     axis.set_xticks(ticks, [str(size) for size in ticks])

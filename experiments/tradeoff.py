@@ -47,7 +47,7 @@ class Config:
     slip: float = 0.1
     discount: float = 0.8
     lengths: tuple[int, ...] = (1, 2, 3, 4)
-    demonstrations: tuple[int, ...] = (10, 300)
+    demonstrations: tuple[int, ...] = (10, 100, 300)
     epsilon: float = 0.02
     delta: float = 0.1
     sweeps: int = 3
@@ -167,8 +167,10 @@ def figure(config: Config, data: Mapping[str, Mapping[str, Any]], folder: Path) 
                 part["gap"], config.epsilon, one["σ V_max"], one["RL, 4.1"], one["RL, 4.4"], one["bound 4.1"],
                 one["bound 4.4"], part["best value"], part["pruning"][:, place].mean(), *planned, *learnt,
             ])  # fmt: skip
+    note = {"transform": axes[0, 0].transAxes, "va": "top", "fontsize": 6, "color": "0.3"}
+    axes[0, 0].text(0.03, 0.98, "grey: above V$_{max}$,\na bound says nothing", **note)
     axes[0, 0].set_ylabel("expected regret (a goal pays 1)")
-    axes[0, -1].legend(fontsize=6, loc="upper right")
+    axes[0, -1].legend(fontsize=5.5, loc="upper right", bbox_to_anchor=(1.02, 1.0))
     picture.suptitle(
         f"all macros of length τ in FourRooms {config.map_size}; means of {config.seeds} seeds, "
         "bands are 95 % intervals; stars: best τ"
@@ -195,7 +197,6 @@ def _draw(axis: Any, config: Config, curves: Mapping[str, Sequence[Any]], vacuou
         axis.plot(config.lengths[best], middle[best], "*", color=look["color"], markersize=12, markeredgecolor="k",
                   markeredgewidth=0.5, zorder=5)  # fmt: skip
     axis.axhspan(vacuous, 1e4, color="0.9", zorder=0)
-    axis.text(config.lengths[0], vacuous * 1.1, "above V$_{max}$: the bound says nothing", fontsize=6, color="0.3")
     highest = max(np.max(value) for values in curves.values() for value in values)
     axis.set(yscale="log", xlabel="length of the macros τ", ylim=(1e-2, 8 * highest))
     axis.set_xticks(config.lengths)
