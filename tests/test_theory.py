@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import itertools
 from dataclasses import replace
+from pathlib import Path
 
 import flint
 import numpy as np
@@ -49,6 +50,14 @@ def test_names_and_numbers_are_in_order():
     numbers = [tuple(map(int, one.number.split("."))) for one in theory.statements().values()]
     sections = [[minor for major, minor in numbers if major == section] for section in range(1, 7)]
     assert sections == [list(range(1, len(section) + 1)) for section in sections] and all(sections)
+
+
+def test_the_readme_proves_each_one_under_its_number():
+    text = (Path(theory.__file__).parent / "README.md").read_text(encoding="utf-8")
+    heads = "\n".join(line for line in text.splitlines() if line.startswith("#"))
+    pitfall = {"pitfall-rate", "pitfall-below", "pitfall-above"}  # under a heading of their own
+    missing = [one.name for one in theory.find() if f"{one.number} `{one.name}`" not in heads]
+    assert set(missing) == pitfall and all(f"`{name}`" in text for name in pitfall)
 
 
 @pytest.mark.parametrize("name", NAMES)
