@@ -27,8 +27,7 @@ def statement(name: str) -> Statement:
 
 
 def drawn(one: Statement, seed: int, xp=FLOAT):
-    reals, uniforms = Draw.parameters(one.family, np.random.default_rng(seed), 1)
-    return one.family(Draw(xp, reals[0], uniforms[0]))
+    return one.family(Draw.random(xp, one.family, np.random.default_rng(seed)))
 
 
 def cheaply_checked(one: Statement, count: int = 12) -> list[str]:
@@ -87,8 +86,7 @@ def test_every_assumption_is_looked_at(name):
 def test_floats_agree_with_exact_numbers(name):
     """The planner of this project on one side, rationals on the other. (`verify` holds JAX against both.)"""
     one = statement(name)
-    reals, uniforms = (x[0] for x in Draw.parameters(one.family, np.random.default_rng(3), 1))
-    exact = one.family(Draw(EXACT, reals, uniforms))
+    exact = drawn(one, 3, EXACT)
     rough = {key: in_floats(value) for key, value in exact.items()}
     for side in (one.measured_side, one.bound_side):
         got, want = (np.array(side(*pair), dtype=object) for pair in ((FLOAT, rough), (EXACT, exact)))

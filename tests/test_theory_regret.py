@@ -81,7 +81,7 @@ def test_tasks_side_by_side_are_the_tasks_one_by_one(seed):
         for n in range(1, total_regret.ITERATIONS + 1):
             greedy.append((pruned.R + pruned.P @ value_iteration(pruned, iterations=n).values).argmax(0))
         regrets.append([best - evaluate_policy(pruned, policy).values[0] for policy in greedy])
-    np.testing.assert_allclose(tasks.regret(kept), instance["probabilities"] @ regrets, atol=1e-8)
+    np.testing.assert_allclose(tasks.regret(kept), instance["p"] @ regrets, atol=1e-8)
 
 
 @settings(max_examples=20, deadline=None)
@@ -123,7 +123,7 @@ def test_an_instance_outside_the_assumptions_is_refused_by_name(statement, chang
     ("statement", "change", "assumption"),
     [
         (total_regret.TOTAL, {"sigma": 1e-9, "epsilon": 0.0}, "not bad"),
-        (total_regret.FROM_BELOW, {"probabilities": np.array([0.5, 0.6])}, "tasks"),
+        (total_regret.FROM_BELOW, {"p": np.array([0.5, 0.6])}, "tasks"),
         (total_regret.FROM_BELOW, {"rewards": -np.ones((2, 1, 2))}, "rewards >= 0"),
         (demonstrations.CONFIDENCE, {"size": 1, "demonstrations": 1, "delta": 0.1}, "enough demonstrations"),
     ],

@@ -77,8 +77,7 @@ class Arithmetic:
         return -self.max(-values, axis)
 
     def maximum(self, one: Any, other: Any) -> Any:
-        one, other = np.broadcast_arrays(one, other) if self.name != "jax" else (one, other)
-        return self.max(self.stack([one, other]), 0)
+        return self.max(self.stack([one + 0 * other, other + 0 * one]), 0)  # of one shape
 
     def abs(self, values: Any) -> Any:
         return self.max(self.stack([values, -values]), 0)
@@ -161,7 +160,6 @@ class Exact(Arithmetic):
             return self.stack([self.solve(a, b) for a, b in zip(matrix, right, strict=True)])
         rational = not any(isinstance(x, flint.arb) for x in [*matrix.flat, *right.flat])
         kind = flint.fmpq_mat if rational else flint.arb_mat
-        # Whole numbers come out of fmpq_mat's own constructor otherwise.
         solution = kind(matrix.tolist()).solve(kind(right.tolist()))
         return np.array(solution.tolist(), dtype=object).reshape(right.shape)
 

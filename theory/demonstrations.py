@@ -15,10 +15,12 @@ from typing import Any
 
 import numpy as np
 
-from theory.arithmetic import EXACT, Arithmetic
+from theory.arithmetic import Arithmetic
 from theory.bound import Assumption, Draw, Instance, Overstated, Statement, Without
 from theory.instances import MODEL, random_options
-from theory.total_regret import REWARDS, TASKS, Tasks, bandits, loss_from_below
+from theory.pruning import seen_tasks, sharp_samples
+from theory.survival import TASKS
+from theory.total_regret import REWARDS, Tasks, bandits, loss_from_below
 
 
 def chance_unrefuted(xp: Arithmetic, probabilities: Any, refutes: np.ndarray, demonstrations: int) -> Any:
@@ -33,26 +35,9 @@ def chance_unrefuted(xp: Arithmetic, probabilities: Any, refutes: np.ndarray, de
     >>> float(chance_unrefuted(FLOAT, np.array([0.5, 0.5]), np.array([[True, False]]), 3))
     0.125
     """
-    tasks = len(probabilities)
-    seen = np.arange(2**tasks)[:, None] >> np.arange(tasks) & 1
-    # Whole numbers, if exact: powers of fractions would be reduced again and again.
-    scale = math.lcm(*(int(p.q) for p in probabilities)) if xp is EXACT else 1
-    # First the probability of nothing but tasks in the set, then of all of these.
-    chance = (seen * (probabilities * scale)).sum(-1) ** demonstrations
-    for task in range(tasks):
-        within = seen[:, task] == 1
-        chance[within] = chance[within] - chance[~within]
+    seen, exactly = seen_tasks(xp, probabilities, [demonstrations])
     survives = ~(seen[:, None] & refutes).any(-1)
-    return (chance * survives.any(-1)).sum() / xp.number(scale) ** demonstrations
-
-
-def enough_demonstrations(options: int, kept: int, sigma: float, delta: float) -> int:
-    """The smallest n >= (ln C(|Z|, k) + ln 1/δ) / σ.
-
-    >>> enough_demonstrations(options=10, kept=1, sigma=0.1, delta=0.1)
-    47
-    """
-    return math.ceil((math.log(math.comb(options, kept)) - math.log(delta)) / sigma * (1 + 1e-12))
+    return (exactly[0] * survives.any(-1)).sum()
 
 
 def _failure(xp: Arithmetic, instance: Instance) -> Any:
@@ -63,8 +48,8 @@ def _failure(xp: Arithmetic, instance: Instance) -> Any:
         kept = np.isin(np.arange(count), chosen)
         if any(tasks.regret(kept) > tasks.bound(kept, loss_from_below)):
             refutes.append((tasks.pruning(kept) > instance["epsilon"]).astype(bool))
-    table = np.array(refutes, bool).reshape(len(refutes), len(instance["probabilities"]))
-    return chance_unrefuted(xp, instance["probabilities"], table, instance["demonstrations"])
+    table = np.array(refutes, bool).reshape(len(refutes), len(instance["p"]))
+    return chance_unrefuted(xp, instance["p"], table, instance["demonstrations"])
 
 
 def _has_enough(xp: Arithmetic, instance: Instance) -> bool:
@@ -79,7 +64,7 @@ ENOUGH = Assumption("enough demonstrations", "n ≥ (ln C(|Z|,k) + ln 1/δ)/σ",
 def _with_demonstrations(xp: Arithmetic, tasks: Instance, size: int, **shares: Any) -> dict[str, Any]:
     """The tasks with ε, σ, δ and as many demonstrations as these ask for."""
     given = {name: float(xp.max(xp.array([shares[name]]))) for name in ("sigma", "delta")}
-    n = enough_demonstrations(len(tasks["policy"]), size, given["sigma"], given["delta"])
+    n = sharp_samples(len(tasks["policy"]), size, given["sigma"], given["delta"])
     return {**tasks, **shares, "size": size, "demonstrations": n}
 
 
@@ -89,7 +74,7 @@ def _demonstrated(draw: Draw) -> dict[str, Any]:
     tasks = options | {
         "discount": options["discount"] / 4,
         "rewards": draw.unit(3, 2, 2),
-        "probabilities": draw.distribution(3),
+        "p": draw.distribution(3),
     }
     return _with_demonstrations(
         xp,

@@ -177,12 +177,32 @@ def bad(xp: Arithmetic, instance: Instance) -> Any:
     return failing_share(xp, instance) >= instance["sigma"] - slack(xp)
 
 
+def seen_tasks(xp: Arithmetic, p: Any, counts: Sequence[Any]) -> tuple[np.ndarray, Any]:
+    """The sets T of tasks ``(T, tasks)``, and the probability that n independent demonstrations show just these.
+
+    Pr(the tasks seen are T) = Σ_{U ⊆ T} (-1)^{|T| - |U|} p(U)^n.
+
+    Args:
+        counts: values of n.
+
+    Returns:
+        Booleans (as 0 and 1) ``(2^tasks, tasks)``, probabilities ``(counts, 2^tasks)``.
+    """
+    seen = (np.arange(2 ** len(p))[:, None] >> np.arange(len(p))) & 1
+    # Whole numbers, if exact: powers of fractions would be reduced again and again.
+    scale = math.lcm(*(int(share.q) for share in p)) if xp is EXACT else 1
+    weight = seen @ (p * scale)
+    exactly = xp.stack([weight**n for n in counts])
+    for axis in range(len(p)):
+        pairs = exactly.reshape(len(counts), 2**axis, 2, -1)
+        exactly = xp.stack([pairs[:, :, 0], pairs[:, :, 1] - pairs[:, :, 0]], 2).reshape(len(counts), -1)
+    return seen, exactly / xp.stack([xp.number(scale) ** n for n in counts])[:, None]
+
+
 def survival_probability(
     xp: Arithmetic, instance: Instance, which: Any, counts: Sequence[Any], size: int | None = None
 ) -> Any:
     """The probability that one of the subsets ``which`` (a mask) is refuted by none of n independent demonstrations.
-
-    Pr(the tasks seen are T) = Σ_{U ⊆ T} (-1)^{|T| - |U|} p(U)^n, and a subset survives if it fails in none of T.
 
     Args:
         counts: values of n.
@@ -190,14 +210,9 @@ def survival_probability(
     Returns:
         ``(counts,)``.
     """
-    p = instance["p"]
-    seen = (np.arange(2 ** len(p))[:, None] >> np.arange(len(p))) & 1  # (T, tasks)
     # Demonstrations in groups of copies tell no more than one of each group.
     copies = instance.get("copies", 1)
-    exactly = xp.stack([(seen @ p) ** -(-n // copies) for n in counts])
-    for axis in range(len(p)):
-        pairs = exactly.reshape(len(counts), 2**axis, 2, -1)
-        exactly = xp.stack([pairs[:, :, 0], pairs[:, :, 1] - pairs[:, :, 0]], 2).reshape(len(counts), -1)
+    seen, exactly = seen_tasks(xp, instance["p"], [-(-n // copies) for n in counts])
     survives = xp.where(fails(xp, instance, size), 1, 0) @ seen.T == 0  # (subsets, T)
     return xp.where((survives & which[:, None]).any(0), exactly, 0 * exactly).sum(1)
 

@@ -9,7 +9,7 @@ options is (ε,σ)-bad if Pr(Δ(M, Ẑ) > ε) >= σ, with Δ at the start. If �
 with V_max the largest V*_Z(0), R_max the largest R(s, z) and γ̄ the largest E[γ^τ | s, z], over tasks and (the last
 two) over Ẑ. The second is sharper because rewards are >= 0, so that the iteration climbs to V* from below.
 
-An instance has ``transitions`` (S, A, S), ``rewards`` (T, S, A), ``probabilities`` (T,), options as elsewhere, a mask
+An instance has ``transitions`` (S, A, S), ``rewards`` (T, S, A), ``p`` (T,), options as elsewhere, a mask
 ``kept`` (Z,) for Ẑ, ``epsilon`` and ``sigma``. `theory.demonstrations` says how many demonstrations rule bad Ẑ out.
 """
 
@@ -27,6 +27,7 @@ from theory.arithmetic import FLOAT, Arithmetic, iterates, optimal_values, polic
 from theory.bound import Assumption, Draw, Instance, Overstated, Side, Statement, Without
 from theory.instances import MODEL, random_options, rate, reward_bound
 from theory.regret import best_values
+from theory.survival import TASKS
 
 # Value iteration is looked at after N = 0 .. this number of iterations.
 ITERATIONS = 3
@@ -79,7 +80,7 @@ class Tasks:
 
     def mean(self, values: Any) -> Any:
         """Over tasks, the last axis."""
-        return (self.instance["probabilities"] * values).sum(-1)
+        return (self.instance["p"] * values).sum(-1)
 
     def pruning(self, kept: np.ndarray) -> Any:
         """Δ of every task, ``(T,)``."""
@@ -144,16 +145,10 @@ def _bound(tail: Tail, epsilon: bool = True, sigma: bool = True) -> Side:
 
 def bad_share(xp: Arithmetic, instance: Instance, pruning: Any) -> Any:
     """Pr(Δ > ε)."""
-    p = instance["probabilities"]
+    p = instance["p"]
     return xp.where(pruning > instance["epsilon"], p, 0 * p).sum()
 
 
-def _is_distribution(xp: Arithmetic, instance: Instance) -> bool:
-    p = instance["probabilities"]
-    return bool((p >= 0).all() and float(abs(p.sum() - 1)) <= 1e-9)
-
-
-TASKS = Assumption("tasks", "their probabilities are >= 0 and sum to 1", _is_distribution)
 REWARDS = Assumption("rewards >= 0", "no reward is negative", lambda xp, i: bool((i["rewards"] >= 0).all()))
 NOT_BAD = Assumption(
     "not bad",
@@ -168,7 +163,7 @@ def _family(draw: Draw) -> dict[str, Any]:
     options = random_options(draw, states)
     tasks = options | {
         "rewards": xp.stack([options["rewards"], draw.unit(states, 2)]),
-        "probabilities": draw.distribution(2),
+        "p": draw.distribution(2),
         "kept": kept,
     }
     pruning, least = Tasks.of(xp, tasks).pruning(kept), xp.number(1, 10**6)
@@ -188,7 +183,7 @@ def bandits(xp: Arithmetic, payoffs: Any, probabilities: Any) -> dict[str, Any]:
         "discount": xp.number(0),
         "policy": xp.eye(count)[:, None],
         "termination": xp.array([[1]] * count),
-        "probabilities": xp.array(probabilities),
+        "p": xp.array(probabilities),
     }
 
 
@@ -218,7 +213,7 @@ def lookahead(xp: Arithmetic, steps: int, discount: Any) -> dict[str, Any]:
         "discount": discount,
         "policy": xp.stack([xp.stack([xp.eye(2)[a]] * (last + 1)) for a in (0, 1)]),
         "termination": xp.array([[1] * (last + 1)] * 2),
-        "probabilities": xp.array([1]),
+        "p": xp.array([1]),
         "kept": np.ones(2, bool),
         "epsilon": xp.number(0),
         "sigma": xp.number(1, 10**8),
@@ -251,7 +246,7 @@ def real_tasks() -> Iterator[tuple[str, dict[str, Any]]]:
         "discount": rooms.discount,
         "policy": options.policy,
         "termination": options.termination,
-        "probabilities": np.array([0.5, 0.3, 0.2]),
+        "p": np.array([0.5, 0.3, 0.2]),
     }
     for name, kept in (
         ("FourRooms, one primitive pruned", np.arange(len(options)) != len(options) - 1),
