@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from theory.arithmetic import Arithmetic, iterates, masked, optimal_values, policy_values
+from theory.arithmetic import FLOAT, Arithmetic, iterates, masked, optimal_values, policy_values
 from theory.bound import Assumption, Draw, Instance, Overstated, Side, Statement, Without
 from theory.convergence import ITERATIONS, error, largest_error, one_state_rates, start
-from theory.instances import MODEL, OPTIONS, STATES, environments, model, one_state, random_options, rate
+from theory.instances import MODEL, OPTIONS, STATES, environments, model, one_state, random_options, rate, reward_bound
 
 _FROM_BELOW = Assumption(
     "V_0 <= V*",
@@ -88,6 +88,14 @@ def _below(draw: Draw) -> Instance:
     return random_options(draw) | {"V_0": -10 * draw.unit(STATES)}
 
 
+def _environments_from_below() -> Iterator[tuple[str, Instance]]:
+    """From below every value that there can be: some rewards are costs."""
+    for name, one in environments():
+        R, P, available = model(FLOAT, one)
+        least = -reward_bound(FLOAT, R, available) / (1 - rate(FLOAT, P, available))
+        yield name, one | {"V_0": np.full(R.shape[1], least)}
+
+
 FROM_BELOW = Statement(
     name="from-below",
     number="3.7",
@@ -100,7 +108,7 @@ FROM_BELOW = Statement(
     tight=one_state_rates,
     overstated=Overstated("one more power of P", _from_below(1)),
     without=Without("V_0 <= V*", lambda xp: next(iter(_slow_and_fast(xp)))),
-    real=environments,
+    real=_environments_from_below,
 )
 
 

@@ -158,7 +158,7 @@ def check_by_search(statement: Statement, budget: Budget, seed: int, found: Verd
         noted = getattr(result, name)
         if abs(again - noted) > 1e-5 * noted:
             found.failures.append(f"the {name} instance: JAX finds the ratio {noted:.9g}, the planner {again:.9g}")
-        exact = one.holds(statement.family(Draw(EXACT, *parameters, denominator=2**20)), EXACT)
+        exact = one.holds(statement.family(Draw(EXACT, *parameters, denominator=2**50)), EXACT)
         if name == "best" and not (exact and one.holds(instance)):
             found.failures.append(f"the falsifier refutes it: ratio {again:.9g}")
         if name == "twin" and (exact or one.holds(instance)):
