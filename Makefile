@@ -9,7 +9,7 @@ BIN := .venv/bin
 TORCH := torch==2.13.0
 
 help:
-	@echo "make reproduce   set up, then make every figure and table in paper_figs/"
+	@echo "make reproduce   set up, then make every figure and table in paper_figs/, and verify the theory"
 	@echo "make test        set up, then run all tests"
 	@echo "make quick       the tests that are not slow"
 	@echo "make bench       the benchmarks against other libraries"
@@ -19,8 +19,10 @@ help:
 setup:
 	@sh .ci/setup
 
+# After all figures (of which one is of the statements of the theory), the verdict on these; nothing is computed twice.
 reproduce: setup
 	@$(BIN)/ra3 reproduce $(ARGS)
+	@$(if $(ARGS),,$(BIN)/ra3 verify)
 
 test: setup
 	@$(BIN)/python -m pytest $(ARGS)

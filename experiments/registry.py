@@ -59,21 +59,17 @@ _ENTRIES = (
     Entry(
         "convergence", "‖V_N − V*‖ for decision spaces of growing duration, and both bounds", "experiments.convergence"
     ),
+    Entry("regret", "Regret in its three terms against the number of options kept", "experiments.regret"),
     Entry(
-        "tightness",
-        "Every statement of the theory: measured / bound at random, attacked, tight",
-        "experiments.tightness",
+        "pruning", "Demonstrations that prune a decision space: measured, between both bounds", "experiments.pruning"
     ),
+    Entry("tradeoff", "Macros of length τ: the total bound and the measured regret, best τ", "experiments.tradeoff"),
+    Entry("variational", "The temporal bound: likelihood, ELBO, gap, limits, thinking", "experiments.variational"),
+    Entry("tightness", "measured / bound of every statement: random, attacked, tight", "experiments.tightness"),
     Entry("em", "EM over latent options: E-steps against the exact answer, sweeps, planted options", "experiments.em"),
     Entry(
         "lineworld", "From demonstrations to options to learning in LineWorld: regret, split", "experiments.lineworld"
     ),
-    Entry(
-        "pruning", "Demonstrations that prune a decision space: measured, between both bounds", "experiments.pruning"
-    ),
-    Entry("regret", "Regret in its three terms against the number of options kept", "experiments.regret"),
-    Entry("tradeoff", "Macros of length τ: the total bound and the measured regret, best τ", "experiments.tradeoff"),
-    Entry("variational", "The temporal bound: likelihood, ELBO, gap, limits, thinking", "experiments.variational"),
 )
 
 EXPERIMENTS: Mapping[str, Entry] = MappingProxyType({entry.name: entry for entry in _ENTRIES})

@@ -156,13 +156,12 @@ def figure(config: Config, data: Mapping[str, Mapping[str, Any]], folder: Path) 
         middle, high = data[name]["spread"]
         axis.plot([middle, high], [row, row], color="0.6", linewidth=3, solid_capstyle="butt")
     marks = (
-        ("largest", "o", "white", "random: largest (bar: median to 95 % quantile)"),
-        ("adversarial", "D", "0.2", "falsifier: largest"),
-        ("tight", "|", "k", "tight family"),
+        ("tight", "s", "none", 8, "tight family"),
+        ("largest", "o", "white", 4, "random: largest (bar: median to 95 % quantile)"),
+        ("adversarial", "D", "0.2", 4, "falsifier: largest"),
     )
-    for key, marker, face, label in marks:
+    for key, marker, face, size, label in marks:
         values = [float(data[name][key]) for name in names]
-        size = 11 if marker == "|" else 4
         axis.plot(values, rows, marker, color="k", markerfacecolor=face, markersize=size, label=label, linestyle="none")
     axis.axvline(1, color="#D55E00", linewidth=0.8)
     labels = [

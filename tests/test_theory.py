@@ -99,6 +99,14 @@ def in_floats(value):
     return float(value) if isinstance(value, (flint.fmpq, flint.arb)) else value
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [one.name for one in theory.find() if one.real is not None])
+def test_it_holds_of_real_environments_and_programs(name):
+    ratios = {which: statement(name).ratio(instance) for which, instance in statement(name).real()}
+    assert ratios and max(ratios.values()) <= 1 + 1e-6, ratios
+    assert all(statement(name).holds(instance) for _, instance in statement(name).real())
+
+
 # ---- The checks themselves
 
 
