@@ -30,12 +30,12 @@ COLUMNS = (
     "number",
     "statement",
     "source",
-    "instances",
+    "tried",
     "largest ratio",
     "tight family",
-    "exact instances",
+    "exactly",
     "falsifier's best",
-    "twin refuted at",
+    "overstated twin",
     "needs",
     "verdict",
 )
@@ -113,14 +113,16 @@ def table(data: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 def show(data: Mapping[str, Mapping[str, Any]]) -> None:
-    """Print the table; what fails is told in full below it."""
-    # Wide enough for a row on a line, unless a terminal says otherwise.
+    """Print the table (on a narrow terminal without sources, which are in the files); below it, in full, what fails."""
     console = Console() if Console().is_terminal else Console(width=200)
-    printed = Table(*COLUMNS, box=box.SIMPLE_HEAD, pad_edge=False)
+    shown = [name for name in COLUMNS if console.width >= 150 or name not in ("source", "needs")]
+    printed = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    for name in shown:
+        printed.add_column(name.replace(" ", "\n"), no_wrap=name != "source")
     for row in table(data):
-        cells = [f"{cell:.6g}" if isinstance(cell, float) else str(cell) for cell in row.values()]
-        cells[-1] = cells[-1].partition(":")[0]
-        printed.add_row(*map(escape, cells))
+        row["verdict"] = row["verdict"].partition(":")[0]
+        cells = [row[name] for name in shown]
+        printed.add_row(*(escape(f"{cell:.4g}" if isinstance(cell, float) else str(cell)) for cell in cells))
     console.print(printed)
     for name, found in data.items():
         for failure in found["failures"]:
