@@ -180,6 +180,15 @@ def test_each_check_can_fail(changes, failure):
     assert not found.holds and any(failure in text for text in found.failures), found.failures
 
 
+@pytest.mark.parametrize("differentiable", [True, False])
+def test_what_is_no_number_is_a_failure(differentiable):
+    def sometimes(xp, i):
+        return xp.where(i["x"] > 0.9, np.nan, i["x"] ** 2) if xp is not EXACT else i["x"] ** 2
+
+    found = verify(true_statement(measured_side=sometimes, differentiable=differentiable), QUICK)
+    assert any("is no number for" in failure for failure in found.failures) and found.largest == np.inf
+
+
 def test_real_instances_count():
     one = true_statement(real=lambda: [("two", {"x": 2.0})])
     found = verify(one, replace(QUICK, real=True))

@@ -204,9 +204,9 @@ FLOAT, EXACT = Float(), Exact()
 
 
 def policy_values(xp: Arithmetic, R: Any, P: Any, policy: Any) -> Any:
-    """Values ``(S,)`` of a deterministic policy over options ``(S,)``."""
+    """Values ``(..., S)`` of deterministic policies over options ``(..., S)``."""
     states = np.arange(R.shape[1])
-    return xp.solve(xp.eye(len(states)) - P[policy, states], R[policy, states][:, None])[:, 0]
+    return xp.solve(xp.eye(len(states)) - P[policy, states], R[policy, states][..., None])[..., 0]
 
 
 def optimal_values(xp: Arithmetic, R: Any, P: Any, available: np.ndarray | None = None) -> Any:

@@ -123,7 +123,7 @@ class Statement:
         source: "paper, theorem 3.6" or "this project".
         assumptions: checked, in this order, before anything is computed.
         family: random instances, a function of a `Draw`.
-        measured, bound: the two sides: numbers or arrays of one shape, >= 0.
+        measured_side, bound_side: numbers or arrays of one shape, >= 0; of any instance, nothing is checked.
         tight: instances on which the two sides meet or come near, and ``attains``: how near (the ratio).
         overstated: the twin that must be refuted.
         without: the assumption that is needed, and why.

@@ -87,12 +87,14 @@ class Search:
     """
     Attributes:
         tried: instances drawn at random, of statement and twin alike.
+        undefined: for how many of them the ratio of the statement is no number.
         random: their largest ratio for the statement; ``spread``: median and 95 % quantile.
         best: the largest ratio for the statement after the ascent, and the parameters of that instance.
         twin: likewise of the twin.
     """
 
     tried: int
+    undefined: int
     random: float
     spread: tuple[float, float]
     best: float
@@ -109,7 +111,7 @@ def search(statement: Statement, seed: int, *, draws: int = 4096, steps: int = 2
     Args:
         draws: random instances.
         steps: of the ascent.
-        batch: restarts of the ascent (half for each), from the best random instances and from some new ones.
+        batch: restarts of the ascent, from the best random instances: half of them for each.
     """
     rng = np.random.default_rng(seed)
     climb = _climber(statement) if statement.differentiable else _hill_climber(statement, rng)
@@ -130,8 +132,11 @@ def search(statement: Statement, seed: int, *, draws: int = 4096, steps: int = 2
         pool.add(scores[rows, number], reals[rows], uniforms[rows])
     (one, other) = (pool.best() for pool in kept)
     seen = np.concatenate(ratios)
-    spread = tuple(float(q) for q in np.nanquantile(seen, [0.5, 0.95]))
-    return Search(tried, float(np.nanmax(seen)), spread, *one, *other)
+    # The climber keeps its -inf where there is no number that is larger.
+    undefined = ~np.isfinite(seen)
+    seen = np.where(undefined, np.inf, seen)
+    spread = tuple(float(q) for q in np.quantile(seen, [0.5, 0.95], method="lower"))
+    return Search(tried, int(undefined.sum()), float(seen.max()), spread, *one, *other)
 
 
 class _Pool:

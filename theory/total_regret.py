@@ -90,8 +90,8 @@ class Tasks:
         """E[V*_A − V^{π_N}] for N = 0 .. `ITERATIONS`, ``(N,)``."""
         xp, R, P = self.xp, self.R[kept], self.P[kept]
         values = iterates(xp, R, P, xp.zeros(R.shape[1]), ITERATIONS)
-        greedy = [policy_values(xp, R, P, xp.argmax(R + P @ V))[self.starts] for V in values]
-        return self.mean(self.primitive - xp.stack(greedy))
+        greedy = xp.argmax(R[..., None] + P @ values.T).T  # (N, S)
+        return self.mean(self.primitive - policy_values(xp, R, P, greedy)[:, self.starts])
 
     def bound(self, kept: np.ndarray, tail: Tail) -> Any:
         """Expressivity gap + ε + σ V_max + ``tail(N, γ̄, R_max)``, ``(N,)``."""

@@ -148,6 +148,8 @@ def check_by_search(statement: Statement, budget: Budget, seed: int, found: Verd
     found.tried += result.tried
     found.largest, found.spread = max(found.largest, result.random), result.spread
     found.adversarial, found.twin = result.best, result.twin
+    if result.undefined:
+        found.failures.append(f"measured / bound is no number for {result.undefined} of {result.tried} instances")
     for name, one, parameters in (
         ("best", statement, (result.reals, result.uniforms)),
         ("twin", statement.twin(), (result.twin_reals, result.twin_uniforms)),
@@ -156,7 +158,7 @@ def check_by_search(statement: Statement, budget: Budget, seed: int, found: Verd
         # What the search saw must be seen again by the planner, and (as a fact) in exact arithmetic.
         again = one.ratio(instance)
         noted = getattr(result, name)
-        if abs(again - noted) > 1e-5 * noted:
+        if not abs(again - noted) <= 1e-5 * noted:
             found.failures.append(f"the {name} instance: JAX finds the ratio {noted:.9g}, the planner {again:.9g}")
         exact = one.holds(statement.family(Draw(EXACT, *parameters, denominator=2**50)), EXACT)
         if name == "best" and not (exact and one.holds(instance)):
