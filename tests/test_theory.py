@@ -189,6 +189,46 @@ def test_what_is_no_number_is_a_failure(differentiable):
     assert any("is no number for" in failure for failure in found.failures) and found.largest == np.inf
 
 
+def test_an_instance_outside_its_own_familys_assumptions_is_a_failure():
+    found = verify(true_statement(family=lambda draw: {"x": -draw.unit()}), QUICK)
+    assert any("the assumption 'positive' fails" in failure for failure in found.failures)
+
+
+def test_floats_that_are_wrong_where_exact_numbers_are_right_are_seen():
+    """The planner is under test too, not the formulas alone."""
+    found = Verdict("half")
+    check_exactly(true_statement(measured_side=lambda xp, i: i["x"] * (2 if xp is FLOAT else 1)), 2, 0, found)
+    assert found.exact == 2 and found.failures == [f"false of the random instance {n} in floats" for n in range(2)]
+
+
+@pytest.mark.parametrize("right", [EXACT, FLOAT])
+def test_a_twin_must_be_refuted_exactly_and_in_floats(right):
+    """A twin that is true in one of the two arithmetics is not refuted."""
+    twin = Overstated("x² <= x³", lambda xp, i: i["x"] if xp is right else i["x"] ** 3)
+    found = verify(true_statement(overstated=twin), QUICK)
+    assert any("does not refute the overstated twin" in failure for failure in found.failures)
+
+
+@pytest.mark.parametrize("wrong", [EXACT, FLOAT])
+def test_a_best_instance_must_hold_exactly_and_in_floats(wrong):
+    one = true_statement(measured_side=lambda xp, i: i["x"] * (2 if xp is wrong else 1))
+    assert any("the falsifier refutes it" in failure for failure in verify(one, QUICK).failures)
+
+
+def test_all_instances_of_a_verdict_depend_on_the_seed():
+    one, two, three = (verify(true_statement(), QUICK, seed) for seed in (0, 0, 1))
+    assert one.spread == two.spread != three.spread
+
+
+def test_the_budget_is_obeyed_and_the_kind_is_told():
+    """Real instances only where they are asked for; without gradients its own numbers of draws."""
+    one = true_statement(real=lambda: [("two", {"x": 2.0})], interval=True, differentiable=False)
+    found = verify(one, QUICK)
+    assert found.holds and found.tried == QUICK.blind_draws and found.kind == "interval"
+    # Of the random instances, not of the search.
+    assert found.largest < found.adversarial
+
+
 def test_real_instances_count():
     one = true_statement(real=lambda: [("two", {"x": 2.0})])
     found = verify(one, replace(QUICK, real=True))
@@ -249,6 +289,27 @@ def test_draws_are_the_same_in_every_arithmetic():
     assert (exact["d"].sum(-1) == 1).all() and (rough["w"] == exact["w"]).all() and rough["w"].max() < 5
     for key in ("d", "u", "one"):
         np.testing.assert_allclose(np.array(exact[key], dtype=float), rough[key], atol=1e-5)
+
+
+def test_what_is_not_available_does_not_count_and_costs_do():
+    available = np.array([[True], [False]])
+    R, P = FLOAT.array([[-3], [5]]), FLOAT.array([[[0.5]], [[0.9]]])
+    assert instances.rate(FLOAT, P, available) == 0.5 and instances.reward_bound(FLOAT, R, available) == 3
+
+
+@pytest.mark.parametrize("change", [{"P": [[[1.0]]]}, {"P": [[[-0.1]]]}])
+def test_a_model_is_refused_that_is_none(change):
+    with pytest.raises(ValueError, match="assumption 'model' fails"):
+        statement("sharp-error").check(instances.one_state(FLOAT, 0.5) | {k: FLOAT.array(v) for k, v in change.items()})
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("transitions", 0.5), ("policy", 0.4), ("discount", 1.0), ("termination", 1.5)]
+)
+def test_options_are_refused_that_are_none(key, value):
+    good = drawn(statement("sharp-error"), 0)
+    with pytest.raises(ValueError, match="assumption 'model' fails"):
+        statement("sharp-error").check(good | {key: 0 * good[key] + value})
 
 
 def test_saved_instances_come_back(tmp_path):

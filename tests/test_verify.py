@@ -11,6 +11,7 @@ import pytest
 import theory
 from experiments import cli, records, registry, runner, tightness
 from theory import instances
+from theory.verify import Budget
 
 PAIR = ("contraction", "pitfall-rate")
 
@@ -72,6 +73,24 @@ def test_it_is_computed_once_for_the_same_code(ra3, monkeypatch):
     monkeypatch.setattr(records, "source_digest", lambda *_: "other code")
     code, _, error = ra3("contraction", "--budget", "small", "--jobs", "1")
     assert code == 1 and "computed again" in error
+
+
+def test_fresh_checks_again_and_the_seed_and_budget_arrive(ra3, monkeypatch):
+    asked = []
+
+    def verify(one, budget, seed, true=tightness.verify):
+        asked.append((one.name, budget, seed))
+        return true(one, Budget(64, 1, 1, 8, 8, 1, 2, False), seed)
+
+    monkeypatch.setattr(tightness, "verify", verify)
+    # Code that nobody else has stored verdicts on.
+    monkeypatch.setattr(records, "source_digest", lambda *_: "code of this test")
+    for arguments, times in (((), 1), ((), 1), (("--fresh",), 2), (("--seed", "1"), 3)):
+        assert ra3("contraction", "--budget", "full", "--jobs", "1", *arguments)[0] in (0, 1)
+        assert len(asked) == times
+    assert {one[:2] for one in asked} == {("contraction", "full")}
+    # The same seed gives the same numbers, another one others.
+    assert asked[0] == asked[1] != asked[2]
 
 
 def test_a_statement_that_fails_ends_with_status_1(ra3, monkeypatch, tmp_path):
