@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import itertools
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -257,6 +258,10 @@ def test_the_search_climbs():
 # ---- Arithmetic and instances
 
 
+def test_floats_become_the_fractions_that_they_are():
+    assert EXACT.array([0.75])[0] == flint.fmpq(3, 4) and EXACT.array([0.1])[0] != flint.fmpq(1, 10)
+
+
 def test_balls_are_certain_or_say_no():
     third = EXACT.log(EXACT.exp(EXACT.number(1, 3)))
     assert not third < EXACT.number(1, 3) and not third > EXACT.number(1, 3)
@@ -330,3 +335,21 @@ def test_an_unknown_statement_is_answered_by_the_list():
     assert [one.name for one in theory.find(["sharp-error", "contraction", "sharp-error"])] == [
         "sharp-error", "contraction"
     ]  # fmt: skip
+
+
+# ---- Assumptions that hold in part of the states only
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "assumption"),
+    [
+        ("sharp-iterations", {"epsilon": 0.0}, "epsilon"),
+        ("published-iterations", {"epsilon": -1.0}, "epsilon"),
+        ("from-below", {"V_0": np.array([-1.0, -1.0, 1e3])}, "V_0 <= V*"),
+        ("pitfall-below", {"V_0": np.array([1e3, -1.0, -1.0])}, "V_0 <= V*"),
+        ("pitfall-rate", {"termination": np.array([[1, 1, 0.5], [0.5] * 3, [0.5] * 3])}, "primitive"),
+    ],
+)
+def test_an_assumption_is_one_about_every_state(name, change, assumption):
+    with pytest.raises(ValueError, match=re.escape(f"{name}: the assumption {assumption!r} fails")):
+        statement(name).bound(drawn(statement(name), 0) | change)

@@ -137,3 +137,25 @@ def test_the_figure_of_tightness(folder):
         assert float(row["random median"]) <= float(row["random 95 %"]) <= float(row["random largest"]) <= 1 + 1e-6
     with pytest.raises(ValueError, match="budget: must be one of small, full"):
         tightness.Config(budget="huge")
+
+
+def test_a_damaged_verdict_is_computed_again_and_said_to_be(ra3, folder):
+    ra3("contraction", "--budget", "small", "--jobs", "1")
+    for stored in (folder / "runs" / "tightness").rglob("contraction-*.npz"):
+        stored.write_bytes(stored.read_bytes()[:100])
+    code, shown, error = ra3("contraction", "--budget", "small", "--jobs", "1")
+    assert code == 0 and "holds" in shown and "'contraction' is damaged and computed again" in error
+
+
+def test_verdicts_belong_to_the_code_that_they_are_of(tmp_path, monkeypatch):
+    assert tightness.Config().source == records.source_digest("theory", "ra3sim")
+    assert len({records.source_digest(*packages) for packages in (("theory",), ("ra3sim",), ("theory", "ra3sim"))}) == 3
+    (tmp_path / "theory").mkdir()
+    monkeypatch.setattr(records, "_ROOT", tmp_path)
+    digests = []
+    for text in ("x = 1", "x = 2"):
+        (tmp_path / "theory" / "bound.py").write_text(text)
+        records.source_digest.cache_clear()
+        digests.append(records.source_digest("theory"))
+    records.source_digest.cache_clear()
+    assert digests[0] != digests[1]
