@@ -85,11 +85,13 @@ class Arithmetic:
     def option_model(self, instance: Mapping[str, Any]) -> tuple[Any, Any]:
         """R ``(Z, S)`` and P ``(Z, S, S)`` of Markov options (Sutton, Precup & Singh 1999, section 3)."""
         transitions, rewards, discount, policy, termination = (instance[key] for key in OPTION_KEYS)
-        step = (policy[:, :, None, :] @ transitions)[:, :, 0]  # (Z, S, S')
-        system = self.eye(rewards.shape[0]) - discount * step * (1 - termination)[:, None]
-        ending = discount * step * termination[:, None]
-        reward = (policy * rewards).sum(-1)
-        return self.solve(system, reward[..., None])[..., 0], self.solve(system, ending)
+        step = discount * (policy[:, :, None, :] @ transitions)[:, :, 0]  # (Z, S, S')
+        system = self.eye(rewards.shape[0]) - step * (1 - termination)[:, None]
+        ending = step * termination[:, None]
+        # One solution for the reward and for every state where the option may end.
+        right = [(policy * rewards).sum(-1), *(ending[..., s] for s in range(rewards.shape[0]))]
+        solution = self.solve(system, self.stack(right, -1))
+        return solution[..., 0], solution[..., 1:]
 
     def optimal_policy(self, R: Any, P: Any, available: np.ndarray) -> Any:
         """An optimal option for each state, ``(S,)``, not differentiated."""

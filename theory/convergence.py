@@ -254,9 +254,10 @@ PUBLISHED_ERROR = Statement(
 
 
 def _with_epsilon(draw: Draw) -> Instance:
-    # A discount below .9, so that the iterations are few.
     options = random_options(draw)
-    return options | {"discount": options["discount"] * 9 / 10, "epsilon": draw.unit()}
+    # A discount below .9, so that the iterations are few. The model is made once, for both sides.
+    R, P = Arithmetic.option_model(draw.xp, options | {"discount": options["discount"] * 9 / 10})
+    return {"R": R, "P": P, "epsilon": draw.unit()}
 
 
 def _after(count: Callable[[Arithmetic, Any, Any, Any], int]) -> Side:

@@ -34,7 +34,7 @@ class Budget:
 
 
 BUDGETS: Mapping[str, Budget] = MappingProxyType({
-    "small": Budget(1024, 12, 60, 64, 128, 10, 16, False),
+    "small": Budget(1024, 8, 40, 64, 96, 8, 16, False),
     "full": Budget(16_384, 100, 400, 128, 1024, 50, 32, True),
 })  # fmt: skip
 
