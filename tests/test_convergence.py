@@ -114,6 +114,7 @@ def test_no_mass_at_all_needs_one_iteration():
     assert sharp_iterations(1e-9, 0.0, 1.0) == 1 and sharp_iterations(2.0, 0.0, 1.0) == 0
 
 
+@pytest.mark.slow
 def test_the_figure_and_its_table(tmp_path):
     config = convergence.Config.preset("smoke")
     plans = [runner.Plan(registry.load("convergence"), config, "a test")]

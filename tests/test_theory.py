@@ -31,7 +31,7 @@ def drawn(one: Statement, seed: int, xp=FLOAT):
     return one.family(Draw.random(xp, one.family, np.random.default_rng(seed)))
 
 
-def cheaply_checked(one: Statement, count: int = 12) -> list[str]:
+def cheaply_checked(one: Statement, count: int = 6) -> list[str]:
     """Failures without the search."""
     found = Verdict(one.name)
     check_exactly(one, count, 0, found)

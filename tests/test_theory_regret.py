@@ -167,6 +167,7 @@ def reproduce(module, name, folder):
     return config, rows(folder / "figs" / f"{name}-table.csv")
 
 
+@pytest.mark.slow
 def test_the_terms_of_the_regret_figure_add_up(tmp_path):
     config, table = reproduce(regret, "regret", tmp_path)
     assert {row["budget of"] for row in table} == {"sweeps", "backups", "steps"}
@@ -183,6 +184,7 @@ def test_the_terms_of_the_regret_figure_add_up(tmp_path):
     assert sum(row["minimum"] == "True" for row in pruned) == 1
 
 
+@pytest.mark.slow
 def test_the_bounds_of_the_tradeoff_figure_add_up_and_hold(tmp_path):
     config, table = reproduce(tradeoff, "tradeoff", tmp_path)
     assert [(int(row["n"]), int(row["τ"])) for row in table] == list(product(config.demonstrations, config.lengths))

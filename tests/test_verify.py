@@ -75,6 +75,7 @@ def test_it_is_computed_once_for_the_same_code(ra3, monkeypatch):
     assert code == 1 and "computed again" in error
 
 
+@pytest.mark.slow
 def test_fresh_checks_again_and_the_seed_and_budget_arrive(ra3, monkeypatch):
     asked = []
 
@@ -139,6 +140,7 @@ def test_the_figure_of_tightness(folder):
         tightness.Config(budget="huge")
 
 
+@pytest.mark.slow
 def test_a_damaged_verdict_is_computed_again_and_said_to_be(ra3, folder):
     ra3("contraction", "--budget", "small", "--jobs", "1")
     for stored in (folder / "runs" / "tightness").rglob("contraction-*.npz"):
