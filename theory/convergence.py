@@ -32,7 +32,7 @@ def sharp_error_bound(iterations: Any, gamma_bar: float, reward_bound: float) ->
     0.5
     """
     _check_rate(gamma_bar, reward_bound)
-    return gamma_bar ** np.asarray(iterations, dtype=np.float64) * (reward_bound / (1 - gamma_bar))
+    return _sharp(FLOAT, np.asarray(iterations, dtype=np.float64), gamma_bar, reward_bound)
 
 
 def published_error_bound(iterations: Any, gamma_bar: float, reward_bound: float) -> np.ndarray:
@@ -42,7 +42,7 @@ def published_error_bound(iterations: Any, gamma_bar: float, reward_bound: float
     True
     """
     _check_rate(gamma_bar, reward_bound)
-    return np.exp(-(1 - gamma_bar) * np.asarray(iterations, dtype=np.float64)) * (reward_bound / (1 - gamma_bar))
+    return _published(FLOAT, np.asarray(iterations, dtype=np.float64), gamma_bar, reward_bound)
 
 
 def sharp_iterations(epsilon: float, gamma_bar: float, reward_bound: float) -> int:
@@ -209,12 +209,12 @@ def _with(known: tuple[Any, Any, np.ndarray], V: Any) -> tuple[Any, Any, Any, np
     return R, P, V, available
 
 
-def _sharp(xp: Arithmetic, n: int, rate: Any, reward: Any) -> Any:
-    return rate**n * reward / (1 - rate)
+def _sharp(xp: Arithmetic, n: Any, rate: Any, reward: Any) -> Any:
+    return rate**n * (reward / (1 - rate))
 
 
-def _published(xp: Arithmetic, n: int, rate: Any, reward: Any) -> Any:
-    return xp.exp(-(1 - rate) * n) * reward / (1 - rate)
+def _published(xp: Arithmetic, n: Any, rate: Any, reward: Any) -> Any:
+    return xp.exp(-(1 - rate) * n) * (reward / (1 - rate))
 
 
 SHARP_ERROR = Statement(
