@@ -21,6 +21,7 @@ from ra3sim.latent import LatentModel, Trajectories, best_causal, best_path, gen
 from ra3sim.options import OptionSet
 from theory.arithmetic import FLOAT
 from theory.latents import (
+    beginnings,
     expected_log_ratio,
     from_model,
     likelihood,
@@ -138,11 +139,6 @@ def _noisy(config: Config, policy: np.ndarray) -> np.ndarray:
     return (1 - config.noise) * policy + config.noise / policy.shape[-1]
 
 
-def _cut(trajectories: Trajectories, steps: int) -> Trajectories:
-    pairs = [tuple(x[:steps] for x in trajectories[m]) for m in range(len(trajectories))]
-    return Trajectories.from_pairs(pairs, trajectories.num_states, trajectories.num_actions)
-
-
 # ---- What is measured ------------------------------------------------------------------------------------------------
 
 
@@ -195,13 +191,13 @@ def _lengths(config: Config, policy: np.ndarray, trajectories: Trajectories) -> 
     rows = []
     for length in config.lengths:
         if length <= trajectories.lengths[0]:
-            rows.append(_bounds(policy, _cut(trajectories, length), config.alpha, None))
+            rows.append(_bounds(policy, beginnings(trajectories, length), config.alpha, None))
     return {f"length {key}": [row[key] for row in rows] for key in rows[0]}
 
 
 def _rate(config: Config, policy: np.ndarray, trajectories: Trajectories) -> dict[str, Any]:
     """The largest |p_α - p_1| / Π_t max_z π over trajectories, from a fixed start."""
-    cut = _cut(trajectories, config.limit_steps)
+    cut = beginnings(trajectories, config.limit_steps)
     found = []
     for thought in config.thoughts:
         instance = from_model(LatentModel(policy, TemporalPrior(len(policy), 1 - thought, 0)), cut)

@@ -14,13 +14,12 @@ import numpy as np
 
 from theory.arithmetic import FLOAT, Arithmetic
 from theory.bound import Assumption, Draw, Instance, Overstated, Statement, Without
+from theory.instances import agree, is_distribution
 from theory.latents import (
     INSIDE,
     ROWS,
-    agree,
     expected_log_ratio,
     inside,
-    is_distribution,
     prior_matrix,
     prior_table,
     real_trees,

@@ -50,13 +50,22 @@ def reward_bound(xp: Arithmetic, R: Any, available: np.ndarray) -> Any:
     return xp.max(xp.abs(R[available]))
 
 
+def is_distribution(values: Any) -> bool:
+    """Whether entries are >= 0 and sum to 1 over the last axis, up to rounding."""
+    return bool(np.all(values >= 0)) and agree(values.sum(-1), 1)
+
+
+def agree(one: Any, other: Any) -> bool:
+    """Whether entries are the same, up to rounding."""
+    return all(float(abs(x)) <= 1e-9 for x in np.ravel(one - other))
+
+
 def _is_model(xp: Arithmetic, instance: Instance) -> bool:
     if "R" in instance:
         P = instance["P"]
         return bool((P >= 0).all() and (P.sum(-1) < 1).all())
     transitions, _, discount, policy, termination = (instance[key] for key in OPTION_KEYS)
-    rows = [*transitions.reshape(-1, transitions.shape[-1]), *policy.reshape(-1, policy.shape[-1])]
-    shares = all((row >= 0).all() and float(abs(row.sum() - 1)) <= 1e-9 for row in rows)
+    shares = is_distribution(transitions) and is_distribution(policy)
     ends = ((termination >= 0) & (termination <= 1)).all()
     return bool(shares and 0 <= discount < 1 and ends)
 

@@ -20,6 +20,7 @@ from ra3sim.latent import LatentModel, Trajectories, generate, histories
 from ra3sim.options import OptionSet
 from theory.arithmetic import Arithmetic
 from theory.bound import Assumption, Draw, Instance
+from theory.instances import is_distribution
 
 
 def prior_matrix(xp: Arithmetic, keep: Any, latents: int) -> Any:
@@ -124,16 +125,6 @@ def think_rate(xp: Arithmetic, instance: Instance) -> Any:
 # ---- Assumptions and instances ---------------------------------------------------------------------------------------
 
 
-def is_distribution(values: Any) -> bool:
-    """Whether entries are >= 0 and sum to 1 over the last axis, up to rounding."""
-    return bool(np.all(values >= 0)) and agree(values.sum(-1), 1)
-
-
-def agree(one: Any, other: Any) -> bool:
-    """Whether entries are the same, up to rounding."""
-    return all(float(abs(x)) <= 1e-9 for x in np.ravel(one - other))
-
-
 KEEP = Assumption("alpha", "α lies in [0, 1]", lambda xp, i: bool(0 <= i["keep"] <= 1))
 EMISSION = Assumption("emission", "the emissions π(a_t|s_t,z) are >= 0", lambda xp, i: bool(np.all(i["emission"] >= 0)))
 POSSIBLE = Assumption(
@@ -211,10 +202,14 @@ def real_steps(steps: int, starts: tuple[str, ...] = ("free", "fixed")) -> Itera
 def real_trees(steps: int) -> Iterator[tuple[str, dict[str, Any]]]:
     """The beginnings of several trajectories of each of the `demonstrations`, with what is known at every step."""
     for name, model, trajectories in demonstrations():
-        pairs = [tuple(x[:steps] for x in trajectories[m]) for m in range(len(trajectories))]
-        cut = Trajectories.from_pairs(pairs, trajectories.num_states, trajectories.num_actions)
-        i = from_model(model, cut)
+        i = from_model(model, beginnings(trajectories, steps))
         yield name, i | {"emission": scaled(i["emission"])}
+
+
+def beginnings(trajectories: Trajectories, steps: int) -> Trajectories:
+    """The first steps of every trajectory."""
+    pairs = [tuple(x[:steps] for x in trajectories[m]) for m in range(len(trajectories))]
+    return Trajectories.from_pairs(pairs, trajectories.num_states, trajectories.num_actions)
 
 
 def from_model(model: LatentModel, trajectories: Trajectories) -> dict[str, Any]:

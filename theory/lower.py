@@ -15,6 +15,7 @@ import numpy as np
 from theory.arithmetic import Arithmetic
 from theory.blocks import success
 from theory.bound import Assumption, Draw, Instance, Overstated, Side, Statement, Without
+from theory.instances import is_distribution
 from theory.pruning import slack
 
 # ---- No learner is better than the consistent ones: all learners for 2 blocks of 2 options and 2 demonstrations -----
@@ -84,11 +85,6 @@ def _best_success(n: int) -> Side:
     return lambda xp, i: success(xp, 2, 2, 2 * i["sigma"], n)
 
 
-def _is_learner(xp: Arithmetic, i: Instance) -> bool:
-    rows = i["learner"]
-    return bool((rows >= 0).all() and all(abs(float(row.sum() - 1)) <= 1e-9 for row in rows))
-
-
 BEST_LEARNER = Statement(
     name="best-learner",
     number="2.11",
@@ -96,7 +92,11 @@ BEST_LEARNER = Statement(
     "one that takes one option from each block (k = m = n = 2).",
     source="this project",
     assumptions=(
-        Assumption("learner", "probabilities of sets, for every two demonstrations", _is_learner),
+        Assumption(
+            "learner",
+            "probabilities of sets, for every two demonstrations",
+            lambda xp, i: is_distribution(i["learner"]),
+        ),
         Assumption("sigma in (0, 1/4]", "blocks have probability 4 σ together", lambda xp, i: 0 < 4 * i["sigma"] <= 1),
         Assumption(
             "uniform", "every choice of right options is as likely", lambda xp, i: bool((i["prior"] * 4 == 1).all())

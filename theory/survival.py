@@ -10,6 +10,7 @@ import numpy as np
 
 from theory.arithmetic import FLOAT, Arithmetic
 from theory.bound import Assumption, Draw, Instance, Overstated, Side, Statement, Without
+from theory.instances import is_distribution
 from theory.pruning import (
     bad,
     errors,
@@ -32,12 +33,7 @@ def _for_all_n(formula: Callable[[Arithmetic, Instance, Any], Any]) -> Side:
     return lambda xp, i: xp.stack([formula(xp, i, n) for n in _counts(i)])
 
 
-def _is_distribution(xp: Arithmetic, instance: Instance) -> bool:
-    p = instance["p"]
-    return bool((p >= 0).all()) and abs(float(p.sum() - 1)) <= 1e-9
-
-
-TASKS = Assumption("tasks", "probabilities of tasks are >= 0 and sum to 1", _is_distribution)
+TASKS = Assumption("tasks", "probabilities of tasks are >= 0 and sum to 1", lambda xp, i: is_distribution(i["p"]))
 INDEPENDENT = Assumption(
     "independent", "the n demonstrations are independent draws", lambda xp, i: i.get("copies", 1) == 1
 )

@@ -14,13 +14,13 @@ import numpy as np
 from ra3sim.latent import posterior_policy
 from theory.arithmetic import Arithmetic
 from theory.bound import Assumption, Draw, Instance, Overstated, Statement, Without
+from theory.instances import is_distribution
 from theory.latents import (
     EMISSION,
     KEEP,
     demonstrations,
     emissions,
     inside,
-    is_distribution,
     latents_of,
     prior_matrix,
     random_steps,

@@ -13,17 +13,16 @@ import numpy as np
 
 from theory.arithmetic import FLOAT, Arithmetic
 from theory.bound import Assumption, Draw, Instance, Overstated, Statement, Without
+from theory.instances import agree, is_distribution
 from theory.latents import (
     EMISSION,
     INSIDE,
     KEEP,
     POSSIBLE,
     ROWS,
-    agree,
     demonstrations,
     expected_log_ratio,
     inside,
-    is_distribution,
     likelihood,
     path_weights,
     prior_table,
