@@ -22,7 +22,7 @@ import numpy as np
 
 from experiments import style
 from experiments.planted import agreement, expert_programs
-from experiments.spread import interval
+from experiments.spread import check_ascending, check_seeds, interval
 from ra3sim.abstraction import TemporalPrior
 from ra3sim.envs import LineTable, LineTask, LineWorld
 from ra3sim.latent import LatentModel, learn
@@ -52,12 +52,9 @@ class Config:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.seeds < 2:
-            raise ValueError(f"seeds: a spread needs at least 2, got {self.seeds}")
+        check_seeds(self.seeds)
         for name in ("programs", "episodes"):
-            values = getattr(self, name)
-            if not values or values[0] < 1 or list(values) != sorted(set(values)):
-                raise ValueError(f"{name}: must be ascending whole numbers, 1 or more, got {values}")
+            check_ascending(name, getattr(self, name))
 
     @staticmethod
     def preset(name: str) -> Config:

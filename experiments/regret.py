@@ -22,7 +22,7 @@ import numpy as np
 
 from experiments import style
 from experiments.pruned import TaskFamily
-from experiments.spread import interval
+from experiments.spread import check_ascending, check_seeds, interval
 from ra3sim.envs import fourrooms, fourrooms_goals, hallway_options
 from ra3sim.learning import SMDPQLearning
 from ra3sim.options import OptionSet
@@ -60,12 +60,9 @@ class Config:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.seeds < 2:
-            raise ValueError(f"seeds: a spread needs at least 2, got {self.seeds}")
+        check_seeds(self.seeds)
         for name in ("sizes", "sweeps", "backups", "steps"):
-            values = getattr(self, name)
-            if not values or values[0] < 1 or list(values) != sorted(set(values)):
-                raise ValueError(f"{name}: must be ascending whole numbers, 1 or more, got {values}")
+            check_ascending(name, getattr(self, name))
         goals = len(_goals(self))
         if min(self.training, self.held_out) < 1 or self.training + self.held_out > goals:
             raise ValueError(f"training, held_out: at least 1 each and {goals} in all, the number of goals")

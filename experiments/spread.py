@@ -1,11 +1,30 @@
-"""Means over seeds, and how sure they are."""
+"""Means over seeds, and how sure they are; checks of the configs that ask for them."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import scipy.stats
+
+
+def check_seeds(seeds: int) -> None:
+    """
+    Raises:
+        ValueError: fewer than two; the message is that of a config's field ``seeds``.
+    """
+    if seeds < 2:
+        raise ValueError(f"seeds: a spread needs at least 2, got {seeds}")
+
+
+def check_ascending(name: str, values: Sequence[int]) -> None:
+    """
+    Raises:
+        ValueError: nothing, or not ascending whole numbers from 1 on; names the field.
+    """
+    if not values or values[0] < 1 or list(values) != sorted(set(values)):
+        raise ValueError(f"{name}: must be ascending whole numbers, 1 or more, got {values}")
 
 
 class Interval(NamedTuple):

@@ -20,7 +20,7 @@ import numpy as np
 
 from experiments import style
 from experiments.pruned import TaskFamily
-from experiments.spread import interval
+from experiments.spread import check_ascending, check_seeds, interval
 from ra3sim.envs import fourrooms, fourrooms_goals
 from ra3sim.learning import SMDPQLearning
 from ra3sim.options import OptionSet
@@ -57,12 +57,9 @@ class Config:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.seeds < 2:
-            raise ValueError(f"seeds: a spread needs at least 2, got {self.seeds}")
+        check_seeds(self.seeds)
         for name in ("lengths", "demonstrations"):
-            values = getattr(self, name)
-            if not values or values[0] < 1 or list(values) != sorted(set(values)):
-                raise ValueError(f"{name}: must be ascending whole numbers, 1 or more, got {values}")
+            check_ascending(name, getattr(self, name))
         if self.epsilon < 0 or not 0 < self.delta < 1:
             raise ValueError(f"epsilon, delta: need ε >= 0 and 0 < δ < 1, got {self.epsilon}, {self.delta}")
         if self.sweeps < 1 or self.steps < 1:

@@ -15,6 +15,7 @@ import numpy as np
 
 from experiments import variational_figure
 from experiments.planted import true_skills
+from experiments.spread import check_seeds
 from ra3sim.abstraction import TemporalPrior, ThoughtPrice, think_rule
 from ra3sim.envs import LineWorld, fourrooms
 from ra3sim.latent import LatentModel, Trajectories, best_causal, best_path, generate, log_likelihood
@@ -64,8 +65,7 @@ class Config:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.seeds < 2:
-            raise ValueError(f"seeds: a spread needs at least 2, got {self.seeds}")
+        check_seeds(self.seeds)
         if not 0 < self.noise <= 1:
             raise ValueError(f"noise: must lie in (0, 1], so that every action is possible; got {self.noise}")
         if not 0 <= self.alpha < 1:
