@@ -17,7 +17,7 @@ from typing import TypeVar
 
 import torch
 from accelerate import Accelerator, FullyShardedDataParallelPlugin, PartialState
-from accelerate.utils import gather_object
+from accelerate.utils import gather_object, parse_flag_from_env
 from torch import nn
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
@@ -33,7 +33,8 @@ def process() -> PartialState:
     Raises:
         RuntimeError: fewer processes work together than were started.
     """
-    state = PartialState()
+    # accelerate takes processes on CPUs for one another's partners only if it is told so.
+    state = PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU") or not torch.accelerator.is_available())
     started = int(os.environ.get("WORLD_SIZE", "1"))
     if state.num_processes != started:
         raise RuntimeError(
@@ -78,7 +79,9 @@ def prepare(
         half: sharded weights are gathered, and computed with, in bfloat16. (One process needs autocast for that.)
     """
     state = process()
-    if state.num_processes == 1:
+    if isinstance(model, FSDPModule):  # another trainer has brought it there
+        pass
+    elif state.num_processes == 1:
         model.to(state.device)
     elif state.device.type == "cpu":
         _shard(model, MixedPrecisionPolicy(torch.bfloat16, torch.float32) if half else MixedPrecisionPolicy())
@@ -118,6 +121,4 @@ def full_state(model: nn.Module) -> dict[str, torch.Tensor]:
 
     Every process must call it. For a rollout engine, or to save: ``model.save_pretrained(folder, state_dict=...)``.
     """
-    if isinstance(model, FSDPModule):
-        model.reshard()
     return merged(model, {name: whole(tensor) for name, tensor in model.state_dict().items()})

@@ -14,14 +14,23 @@ ADAPTER = "default"
 def add_lora(model: nn.Module, rank: int, seed: int) -> None:
     """Put adapters on all linear layers but the head, in place; only they stay trainable.
 
-    The model computes what it did before (one matrix of each pair starts at 0), and its scale is fixed at 2.
+    The model computes what it did before: one matrix of each pair starts at 0. Their product counts twice (α = 2 rank).
+    Adapters that are there already stay as they are.
+
+    Raises:
+        ValueError: they are of another rank.
     """
+    ranks = {layer.r[ADAPTER] for layer in model.modules() if isinstance(layer, LoraLayer)}
+    if ranks == {rank}:
+        return
+    if ranks:
+        raise ValueError(f"lora: the model has adapters of rank {min(ranks)} already, got {rank}")
     config = LoraConfig(
         r=rank, lora_alpha=2 * rank, target_modules="all-linear", task_type="CAUSAL_LM",
         fan_in_fan_out=any(isinstance(module, Conv1D) for module in model.modules()),
     )  # fmt: skip
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
+    with torch.random.fork_rng(devices=[]):  # adapters are made on the CPU
+        torch.default_generator.manual_seed(seed)
         inject_adapter_in_model(config, model, ADAPTER)
 
 

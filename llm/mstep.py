@@ -13,13 +13,15 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from llm import distributed
@@ -126,9 +128,12 @@ class Trainer:
     """
 
     def __init__(self, model: Any, closing: torch.Tensor, config: TrainConfig) -> None:
-        if closing.dtype != torch.bool or closing.ndim != 1 or len(closing) < model.config.vocab_size:
+        about = model.config.get_text_config()
+        self.vocabulary: int = about.vocab_size
+        self.longest: int | None = getattr(about, "max_position_embeddings", None)
+        if closing.dtype != torch.bool or closing.ndim != 1 or len(closing) < self.vocabulary:
             raise ValueError(
-                f"closing: must be boolean, one for each of {model.config.vocab_size} tokens, "
+                f"closing: must be boolean, one for each of {self.vocabulary} tokens, "
                 f"got {closing.dtype} {tuple(closing.shape)}"
             )
         self.config, self.model, self.updates = config, model, 0
@@ -137,18 +142,16 @@ class Trainer:
         if not any(weight.requires_grad for weight in model.parameters()):
             raise ValueError("model: no weight of it requires a gradient; call model.requires_grad_(True)")
         for weight in model.parameters():
-            if weight.requires_grad or config.dtype == "float32":
+            if weight.dtype != torch.float32 and (weight.requires_grad or config.dtype == "float32"):
                 weight.data = weight.data.float()
         model.eval()
-        if config.checkpointing:
-            _checkpoint(model)
+        self._checkpointed = _blocks(model) if config.checkpointing else []
         self.process = distributed.process()
         if config.pack:
             check_packing(model)
         self.optimizer = distributed.prepare(model, self._adamw, config.dtype == "bfloat16")
         self.closing = closing.to(self.process.device)
         self.weights = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
-        self._most = getattr(model.config, "max_position_embeddings", None)
 
     def _adamw(self, model: nn.Module) -> torch.optim.Optimizer:
         embedded = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
@@ -205,21 +208,22 @@ class Trainer:
         self.optimizer.step()
         self.optimizer.zero_grad()
         self.updates += 1
-        tokens = sum(len(row.ids) for row in rows)
-        return {
-            "loss": loss, "grad_norm": grad_norm, "rate": rate, "tokens": tokens,
-            "seconds": time.perf_counter() - start,
-        }  # fmt: skip
+        tokens, seconds = sum(len(row.ids) for row in rows), time.perf_counter() - start
+        return {"loss": loss, "grad_norm": grad_norm, "rate": rate, "tokens": tokens, "seconds": seconds}
 
     def _check(self, rows: Sequence[Row], normaliser: float | None) -> float:
         """The normaliser, if these rows can be trained on."""
         if not rows:
             raise ValueError("rows: none given")
-        longest = max(range(len(rows)), key=lambda k: len(rows[k].ids))
-        if self._most is not None and len(rows[longest].ids) > self._most:
+        longest = max(len(row.ids) for row in rows)
+        if self.longest is not None and longest > self.longest:
             raise ValueError(
-                f"rows: row {longest} has {len(rows[longest].ids)} ids, but the model takes at most {self._most} "
-                "(max_position_embeddings); leave it out, or shorten programs and thoughts"
+                f"rows: one has {longest} ids, but the model takes at most {self.longest} (max_position_embeddings); "
+                "leave it out, or shorten programs and thoughts"
+            )
+        if (largest := max(row.ids.max() for row in rows)) >= self.vocabulary:
+            raise ValueError(
+                f"rows: one has the id {largest}, but the model knows {self.vocabulary} tokens; use its own tokenizer"
             )
         if normaliser is not None:
             return _check_positive("normaliser", normaliser)
@@ -240,13 +244,14 @@ class Trainer:
         passes = passes + [[blank(rows[0])]] * (max(map(len, plans)) - len(passes))
         loss = torch.zeros((), device=self.process.device)
         half = world == 1 and self.config.dtype == "bfloat16"
-        for part in passes:
-            batch = collate(part, pack=self.config.pack, device=self.process.device)
-            with torch.autocast(self.process.device.type, torch.bfloat16) if half else nullcontext():
-                decision, token = log_probs(self.model, batch, self.closing)
-            part_loss = -(batch.weight @ token + batch.decision_weight @ decision) / normaliser
-            (part_loss * world).backward()  # the gradients of processes are averaged
-            loss += part_loss.detach()
+        with _checkpointing(self._checkpointed):
+            for part in passes:
+                batch = collate(part, pack=self.config.pack, device=self.process.device)
+                with torch.autocast(self.process.device.type, torch.bfloat16) if half else nullcontext():
+                    decision, token = log_probs(self.model, batch, self.closing)
+                part_loss = -(batch.weight @ token + batch.decision_weight @ decision) / normaliser
+                (part_loss * world).backward()  # the gradients of processes are averaged
+                loss += part_loss.detach()
         return loss
 
     def state_dict(self) -> dict[str, Any]:
@@ -347,19 +352,35 @@ def check_packing(model: Any) -> None:
         raise ValueError(f"pack: {type(model).__name__} sees across packed rows; use pack=False")
 
 
-def _checkpoint(model: Any) -> None:
-    """Switch checkpointing on for the blocks, which want training mode for it, without switching dropout on."""
-    if not model.supports_gradient_checkpointing:
-        raise ValueError(f"checkpointing: {type(model).__name__} has none; use checkpointing=False")
-    model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-    for module in model.modules():
-        if isinstance(module, GradientCheckpointingLayer):
-            drops = {name for name, value in vars(module).items() if "dropout" in name and isinstance(value, float)}
-            if any(getattr(module, name) > 0 for name in drops):
+def _blocks(model: Any) -> list[nn.Module]:
+    """The blocks that can be checkpointed.
+
+    Raises:
+        ValueError: there are none, or they would drop out once they are in training mode, which checkpointing needs.
+    """
+    blocks = [module for module in model.modules() if isinstance(module, GradientCheckpointingLayer)]
+    if not blocks:
+        raise ValueError(f"checkpointing: {type(model).__name__} has no blocks for it; use checkpointing=False")
+    for block in blocks:
+        for name, value in vars(block).items():
+            if "dropout" in name and isinstance(value, float) and value > 0:
                 raise ValueError(
-                    f"checkpointing: blocks of {type(model).__name__} have dropout of their own; set it to 0"
+                    f"checkpointing: needs a {type(model).__name__} without dropout; load it with {name}=0.0"
                 )
-            module.training = True
+    return blocks
+
+
+@contextmanager
+def _checkpointing(blocks: list[nn.Module]) -> Iterator[None]:
+    """Checkpoint these blocks. Only then: a block that does so refuses a cache, which rollouts need."""
+    for block in blocks:
+        block._gradient_checkpointing_func = partial(checkpoint, use_reentrant=False)
+        block.gradient_checkpointing = block.training = True
+    try:
+        yield
+    finally:
+        for block in blocks:
+            block.gradient_checkpointing = block.training = False
 
 
 def _check_positive(name: str, value: float) -> float:
