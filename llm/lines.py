@@ -132,6 +132,8 @@ class Lines:
             space = text[start:first]
             if first not in starts_of_logical_lines or (text[row:first] + space).strip(_SPACE):
                 continue
+            if start == 0 and not self._stands_alone(ids[: cuts[1]], text):
+                continue
             own = ids[cuts[t] : cuts[t + 1]]
             split[t], marker[t] = self._opener(text[max(0, start - _CONTEXT) : start], space, own)
             if marker[t] >= 0 and (content[cuts[t]] or not _NEWLINE.search(space)):
@@ -199,6 +201,10 @@ class Lines:
             return 0, -1
         return len(opener) - 1, int(opener[-1])
 
+    def _stands_alone(self, ids: np.ndarray, text: str) -> bool:
+        """Whether the ids that a text begins with say the same after a newline; not so if a space is put before it."""
+        return ("\n" + text).startswith(self._decode([*self._newline, *ids.tolist()]))
+
     def _between(self, before: str, text: str) -> Thought:
         """The ids of a text as they are after another one; of the text alone where the two share a token."""
         ids, starts, ends = self._encode(before + text)
@@ -209,7 +215,10 @@ class Lines:
 
     def _encode(self, text: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Ids, and where in the text each token starts and ends, ``(n,)`` each."""
-        encoding = self._backend.encode(text, add_special_tokens=False)
+        try:
+            encoding = self._backend.encode(text, add_special_tokens=False)
+        except Exception as error:  # the library has no type of its own for a word that is not in the vocabulary
+            raise ValueError(f"text: the tokenizer cannot write it ({error}): {text[:60]!r}") from error
         offsets = np.array(encoding.offsets, np.int64).reshape(-1, 2)
         return np.array(encoding.ids, np.int64), offsets[:, 0], offsets[:, 1]
 
@@ -219,7 +228,7 @@ class Lines:
     def _writes(self, text: str) -> bool:
         try:
             return self._decode(self._encode(text)[0].tolist()) == text
-        except Exception:  # what the library raises for a word that is not in the vocabulary has no type of its own
+        except ValueError:
             return False
 
     def _check(self, text: str, ids: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> None:
@@ -231,8 +240,8 @@ class Lines:
             )
             line = text.count("\n", 0, at) + 1
             raise ValueError(
-                f"code: the tokenizer does not give line {line} of the text back: "
-                f"{text[at : at + 20]!r} becomes {back[at : at + 20]!r}"
+                f"code: the tokenizer changes line {line} of the text: {text[at : at + 20]!r} becomes "
+                f"{back[at : at + 20]!r}; leave this program out"
             )
         if starts[0] != 0 or ends[-1] != len(text) or (starts[1:] > ends[:-1]).any():
             raise ValueError("tokenizer: its offsets leave out parts of the text")

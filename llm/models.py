@@ -106,6 +106,9 @@ def _replacing(folder: Path) -> Iterator[Path]:
         temporary.mkdir()
         yield temporary
         for part in [*sorted(temporary.rglob("*")), temporary]:
+            if part.is_file():
+                # safetensors writes private files; a model is for everyone the folder is for.
+                part.chmod(temporary.stat().st_mode & 0o666)
             _fsync(part)
         _put_in_place(temporary, folder)
         _fsync(folder.parent)

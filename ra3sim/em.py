@@ -80,6 +80,8 @@ class PolicyGradient:
         normalise: divide advantages by their spread in the group (biased; steadier step sizes).
         floor: see `World.rollouts`.
         whether_after: iterations (EM) before the decision whether to think is trained at all.
+        price_after: the price of a thought rises from 0 in iteration 1 to its full height after so many more; 0: it is
+            there from the start.
         collapse: the record says ``collapsed`` when thoughts get rarer than this share of the steps.
 
     Quantities: ``elbo`` (mean per trajectory; with a price the reward) after every update and at the end, its parts,
@@ -96,12 +98,14 @@ class PolicyGradient:
     normalise: bool = False
     floor: float = 0.0
     whether_after: int = 0
+    price_after: int = 0
     collapse: float = 1e-3
     name: ClassVar[str] = "policy_gradient"
 
     def __post_init__(self) -> None:
         _check_whole("group", self.group, 2)
-        _check_whole("updates", self.updates, 0)
+        for name in ("updates", "whether_after", "price_after"):
+            _check_whole(name, getattr(self, name), 0)
         if not (math.isfinite(self.rate) and self.rate > 0):
             raise ValueError(f"rate: must be a positive number, got {self.rate}")
         if self.credit not in ("split", "joint"):
@@ -116,10 +120,11 @@ class PolicyGradient:
         seeds = seed.spawn(self.updates + 1)
         course: list[float] = []
         spread = 0.0
+        charge = min(1.0, iteration / self.price_after) if self.price_after else 1.0
         for k in range(self.updates):
             rollouts = world.rollouts(model, policy, batch, self.group, seeds[k], self.floor)
             steps, mask = run_rollouts(rollouts)
-            rewards = self.rewards(world, steps, mask)
+            rewards = self.rewards(world, steps, mask, charge)
             if not math.isfinite(_mean(rewards)):
                 raise ValueError(
                     f"estep: update {k}: a rollout met a latent or an action of probability 0, whose reward is "
@@ -136,15 +141,25 @@ class PolicyGradient:
         steps, mask = run_rollouts(rollouts)
         uniform = steps.log_q[..., 0] * 0 + 1 / self.group
         quantities = _describe(world, steps, mask, uniform)
-        quantities["elbo"] = _mean(_sum_steps(self.rewards(world, steps, mask)))
+        quantities["elbo"] = _mean(_sum_steps(self.rewards(world, steps, mask, charge)))
         quantities |= {"course": course, "spread": spread, "collapsed": float(quantities["think"] < self.collapse)}
         return EStepResult(rollouts.evidence(uniform), policy, quantities)
 
-    def rewards(self, world: World, steps: Step, mask: Any) -> Any:
-        """Per-step rewards ``(I, G, T)`` of rollouts that `run_rollouts` has run, as the world's prior asks."""
+    def rewards(self, world: World, steps: Step, mask: Any, charge: float = 1.0) -> Any:
+        """Per-step rewards ``(I, G, T)`` of rollouts that `run_rollouts` has run, as the world's prior asks.
+
+        Args:
+            charge: the share of a `ThoughtPrice` that is asked.
+        """
         if isinstance(world.prior, ThoughtPrice):
             charged = _later_thoughts(world, steps.think)
-            return step_rewards(steps.log_likelihood, charged, world.prior.price, length=steps.length, mask=mask)
+            price = world.prior.price * charge if charge else 0.0
+            rewards = step_rewards(steps.log_likelihood, charged, price, length=steps.length, mask=mask)
+            return (
+                rewards
+                if steps.bonus is None
+                else rewards + steps.bonus * array_namespace(rewards).astype(mask, rewards.dtype)
+            )
         return elbo_rewards(steps.log_likelihood, steps.log_prior, steps.log_q, mask)
 
     def advantages(self, rewards: Any, steps: Step, mask: Any) -> tuple[Any, Any]:
@@ -169,6 +184,8 @@ class Posterior:
         candidates: particles.
         threshold: resample where the effective sample size falls below this share of the candidates; 0: never, which
             is plain importance weighting of whole trajectories.
+        lag: resample only where the weighted mean probability of thinking at the next step is at least this, so that
+            a thought is judged by all it did for its lines; 0: wherever the threshold asks for it.
         floor: see `World.rollouts`.
         learn_policy: fit the policy to the weighted latents, so that it proposes better ones in the next iteration.
 
@@ -179,6 +196,7 @@ class Posterior:
 
     candidates: int = 16
     threshold: float = 0.5
+    lag: float = 0.0
     floor: float = 0.0
     learn_policy: bool = True
     name: ClassVar[str] = "posterior"
@@ -187,6 +205,8 @@ class Posterior:
         _check_whole("candidates", self.candidates, 1)
         if not self.threshold >= 0:
             raise ValueError(f"threshold: a share of the candidates, 0 (never) or more, got {self.threshold}")
+        if not 0 <= self.lag <= 1:
+            raise ValueError(f"lag: must lie in [0, 1], got {self.lag}")
         _check_floor(self.floor)
 
     def run(
@@ -218,6 +238,10 @@ class Posterior:
             ends = t + 1 == mask.shape[-1]
             again = xp.zeros_like(smc.resampled) if ends else smc.resampled & mask[:, t + 1]
             settled = log_weights + increments - smc.log_evidence[:, None]
+            if self.lag and bool(xp.any(again)):
+                # What decides is known before the next latents are drawn, so the estimate stays unbiased.
+                thinks = xp.sum(xp.exp(settled) * rollouts.think_probability(), axis=-1)
+                again = again & (thinks >= self.lag)
             log_weights = xp.where(again[:, None], smc.log_weights, settled)
             if bool(xp.any(again)):
                 own = xp.arange(self.candidates, dtype=smc.ancestors.dtype)

@@ -35,6 +35,7 @@ class Step(NamedTuple):
         log_prior: log p(z_t | s_t, z_{t-1}), or that of a first latent; for a `ThoughtPrice` its `temporal()` prior's.
         log_likelihood: log π(a_t | s_t, z_t) under the model, nats.
         length: number of tokens of a_t where rewards are means over tokens; None: they are not.
+        bonus: added to the reward with a `ThoughtPrice` (a penalty for ill-formed thoughts, ...); None: nothing.
     """
 
     think: Any
@@ -42,6 +43,7 @@ class Step(NamedTuple):
     log_prior: Any
     log_likelihood: Any
     length: Any = None
+    bonus: Any = None
 
 
 class Rollouts(Protocol[Evidence]):
@@ -60,6 +62,10 @@ class Rollouts(Protocol[Evidence]):
     def select(self, ancestors: Any) -> None:
         """Replace rollout g of trajectory i, with its whole past, by rollout ``ancestors[i, g]`` of the same one."""
         ...
+
+    def think_probability(self) -> Any:
+        """The probability of thinking at the step that comes next, ``(I, G)``; only an E-step with ``lag`` asks."""
+        raise ValueError(f"lag: {type(self).__name__} does not say how probable a thought is; use lag=0")
 
     def evidence(self, weights: Any) -> Evidence:
         """The latents that were drawn, weighted, for `World.fit`; ``weights (I, G)`` sum to 1 over the group."""

@@ -115,7 +115,7 @@ class ThoughtPrice:
     term, so that its best q is deterministic: the Viterbi path under `temporal`, which has the same odds.
 
     Args:
-        num_latents: Z >= 1.
+        num_latents: Z >= 1; None where latents are not counted, as the comments of a language model.
         price: c in [0, inf], in nats; at inf nothing new is thought.
         start: the latent before the first step; None: z_0 is free and costs nothing.
 
@@ -123,7 +123,7 @@ class ThoughtPrice:
         ValueError: one of them is out of range.
     """
 
-    num_latents: int
+    num_latents: int | None
     price: float
     start: int | None = None
 
@@ -157,7 +157,12 @@ class ThoughtPrice:
 
         >>> ThoughtPrice(num_latents=3, price=math.log(4)).temporal()
         TemporalPrior(num_latents=3, keep=0.5, start=None)
+
+        Raises:
+            ValueError: latents are not counted.
         """
+        if self.num_latents is None:
+            raise ValueError("num_latents: latents that are not counted have no temporal prior; give their number")
         keep = -math.expm1(-self.price) / (1 + (self.num_latents - 1) * math.exp(-self.price))
         return TemporalPrior(self.num_latents, keep, self.start)
 
@@ -165,16 +170,16 @@ class ThoughtPrice:
 def _check_latents(prior: TemporalPrior | ThoughtPrice) -> None:
     for name in ("num_latents", "start"):
         value = getattr(prior, name)
-        if name == "start" and value is None:
+        if value is None and (name == "start" or isinstance(prior, ThoughtPrice)):
             continue
         try:
             value = operator.index(value)
         except TypeError:
             raise ValueError(f"{name}: must be a whole number, got {value!r}") from None
         object.__setattr__(prior, name, value)
-    if prior.num_latents < 1:
+    if prior.num_latents is not None and prior.num_latents < 1:
         raise ValueError(f"num_latents: must be at least 1, got {prior.num_latents}")
-    if prior.start is not None and not 0 <= prior.start < prior.num_latents:
+    if prior.start is not None and not 0 <= prior.start < (prior.num_latents or prior.start + 1):
         raise ValueError(
             f"start: must lie in 0..{prior.num_latents - 1}, got {prior.start}; None stands for a free start"
         )

@@ -215,6 +215,7 @@ class TableRollouts:
         self._cumulated = self._table.cumsum(-1)
 
     def step(self, t: int) -> Step:
+        self._next = t + 1
         if t > 0:
             self.before[..., t] = self.latents[..., t - 1]
         before, context = self.before[..., t], self.context[:, None, t]
@@ -229,6 +230,10 @@ class TableRollouts:
             self._log_p[state, before, latent],
             self._log_policy[latent, state, action],
         )
+
+    def think_probability(self) -> np.ndarray:
+        before = self.latents[..., self._next - 1]
+        return 1 - self._table[self.context[:, None, self._next], before, before]
 
     def select(self, ancestors: np.ndarray) -> None:
         rows = np.arange(len(ancestors))[:, None]
