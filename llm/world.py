@@ -1,0 +1,323 @@
+"""A language model and expert programs as a world of `ra3sim.em.RA3`."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from llm import distributed
+from llm.gains import gains
+from llm.mstep import TrainConfig, Trainer, batches
+from llm.program import CONTENT, END, MARKER, THOUGHT, Program, Row, Thoughts, assemble
+from llm.rollouts import Proposals, TextRollouts
+from ra3sim.abstraction import ThoughtPrice
+from ra3sim.abstraction.interface import World
+
+
+@dataclass(frozen=True)
+class Annotation:
+    """Thoughts for the lines of a program.
+
+    Attributes:
+        thoughts: T of them, None where there is none.
+        closed: whether each ended by itself (True where there is none).
+        forget: where the decision whether to think is not to be imitated.
+    """
+
+    thoughts: Thoughts
+    closed: tuple[bool, ...]
+    forget: tuple[bool, ...]
+
+    @staticmethod
+    def of(thoughts: Sequence[Any]) -> Annotation:
+        """Thoughts as they are given, nothing forgotten."""
+        return Annotation(tuple(thoughts), (True,) * len(thoughts), (False,) * len(thoughts))
+
+    def without(self, drop: np.ndarray) -> Annotation:
+        """Some thoughts dropped (boolean ``(T,)``), and there forgotten whether to think."""
+        parts = zip(drop.tolist(), self.thoughts, self.closed, self.forget, strict=True)
+        rows = [(None, True, True) if gone else rest for gone, *rest in parts]
+        return Annotation(*(tuple(column) for column in zip(*rows, strict=True)))
+
+    def row(self, program: Program) -> Row:
+        return assemble(program, self.thoughts, closed=self.closed, forget=self.forget)
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Annotations of equal weight, some for each program of the batch, by the programs' numbers in the corpus."""
+
+    annotations: dict[int, tuple[Annotation, ...]]
+    quantities: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class WorldConfig:
+    """What the E- and M-steps of a language model share.
+
+    Args:
+        price: c of a thought, nats.
+        reward: whose likelihood of the expert's lines counts: "step": the model's as it is when the E-step begins;
+            "base": the model's before all mid-training, which has not memorised the experts.
+        policy: "shared": the model itself thinks, and the policy gradient moves its weights; "copy": a second model.
+        anchor: weight of the imitation of the expert's lines in each update of the policy, per content token beside the
+            policy gradient per decision.
+        min_gain: thoughts that gain less than this (nats, over the lines they stand for, under the base) are dropped,
+            and whether to think is not imitated there; None: all are kept.
+        annotations: drawn from the weighted rollouts of each program, for the M-step.
+        programs: how many the E-step sees in an iteration; None: all.
+        updates: of the M-step in an iteration.
+        seed: of the order of programs.
+        train, policy_train: of the M-step and of the policy gradient (None: there is none); an E-step's ``rate``
+            multiplies the latter's.
+    """
+
+    price: float = 0.05
+    reward: str = "step"
+    policy: str = "shared"
+    anchor: float = 0.0
+    min_gain: float | None = None
+    annotations: int = 1
+    programs: int | None = None
+    updates: int = 40
+    seed: int = 0
+    proposals: Proposals = field(default_factory=Proposals)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    policy_train: TrainConfig | None = None
+
+    def __post_init__(self) -> None:
+        for name, known in (("reward", ("step", "base")), ("policy", ("shared", "copy"))):
+            if getattr(self, name) not in known:
+                raise ValueError(f"{name}: must be one of {', '.join(known)}, got {getattr(self, name)!r}")
+        for name in ("price", "anchor"):
+            if not 0 <= getattr(self, name) < np.inf:
+                raise ValueError(f"{name}: must be a number, 0 or more, got {getattr(self, name)}")
+        for name, least in (("annotations", 1), ("updates", 0), ("seed", 0), ("programs", 1)):
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise ValueError(f"{name}: must be at least {least}, got {value}")
+
+
+@dataclass(frozen=True)
+class TextModel:
+    """A transformers model, and what trains it; the weights live here and change in place."""
+
+    module: Any
+    trainer: Trainer
+
+
+class TextWorld(World[TextModel, TextModel, Evidence]):
+    """Expert programs explained by thoughts, for the E-steps ``policy_gradient`` and ``posterior`` (and `llm.estep`).
+
+    Args:
+        programs: the experts'.
+        module: transformers model to start from; it is trained in place.
+        closing: boolean ``(V,)``, the tokens that close a thought (`llm.lines.Lines.closing`).
+        monitor: called with the module after each iteration; returns numbers for the record.
+
+    Raises:
+        ValueError: no programs, or a program too long for the model.
+
+    The record of an iteration has ``loss`` (of the M-step, nats per token), ``tokens``, ``kept`` (share of the thoughts
+    that gain enough, with ``min_gain``) and ``thoughts`` (share of the lines).
+    """
+
+    def __init__(
+        self, programs: Sequence[Program], module: Any, closing: np.ndarray, config: WorldConfig,
+        monitor: Callable[[Any], dict[str, float]] | None = None,
+    ) -> None:  # fmt: skip
+        if not programs:
+            raise ValueError("programs: none given")
+        longest, most = max(len(program.ids) for program in programs), module.config.max_position_embeddings
+        if longest > most:
+            raise ValueError(f"programs: one has {longest} tokens, and the model takes {most}; leave long ones out")
+        self.programs, self.config, self.monitor = programs, config, monitor
+        self.prior = ThoughtPrice(None, config.price, start=0)
+        padded = np.zeros(max(len(closing), module.config.vocab_size), bool)
+        padded[: len(closing)] = closing
+        self._closing = torch.from_numpy(padded)
+        needs_base = config.reward == "base" or config.min_gain is not None
+        self.base = frozen(module) if needs_base else None
+        trainer = Trainer(module, self._closing, config.train)
+        self._model = TextModel(module, trainer)
+        self._policy = self._model
+        if config.policy_train is not None:
+            own = copy.deepcopy(module) if config.policy == "copy" else module
+            # Moments of its own: the policy gradient's are of another size.
+            self._policy = TextModel(own, Trainer(own, self._closing, config.policy_train))
+        self._fixed: Any = None
+        self._fitted: dict[str, float] = {}
+
+    @property
+    def closing(self) -> torch.Tensor:
+        return self._model.trainer.closing
+
+    def init(self, seed: np.random.SeedSequence) -> tuple[TextModel, TextModel]:
+        return self._model, self._policy
+
+    def batch(self, iteration: int, seed: np.random.SeedSequence) -> np.ndarray:
+        """Numbers of the programs of an iteration: all of them in a random order, then again in another."""
+        self._fixed = None
+        count = self.config.programs
+        if count is None or count >= len(self.programs):
+            return np.arange(len(self.programs))
+        order = batches(len(self.programs), count, iteration, self.config.seed)
+        for numbers in order:
+            chosen = numbers
+        return np.unique(chosen)
+
+    def rollouts(
+        self, model: TextModel, policy: TextModel, batch: np.ndarray, group: int, seed: np.random.SeedSequence,
+        floor: float = 0.0,
+    ) -> Rolled:  # fmt: skip
+        reward = self.base if self.config.reward == "base" else self._fixed or model.module
+        return Rolled(self, policy.module, reward, batch, group, seed, floor)
+
+    def improve(
+        self, policy: TextModel, rollouts: Rolled, whether: np.ndarray, what: np.ndarray, rate: float
+    ) -> TextModel:
+        if self.config.policy_train is None:
+            raise ValueError("policy_train: say how the policy is trained, e.g. TrainConfig(rate=1e-4)")
+        if policy.module is self._model.module and self._fixed is None and self.config.reward == "step":
+            # The reward's weights stay those of the step's beginning while the policy moves.
+            self._fixed = frozen(policy.module)
+        rows, decisions = rollouts.gradient_rows(whether, what, self.config.anchor)
+        policy.trainer.update(rows, normaliser=max(decisions, 1), rate=rate * self.config.policy_train.rate)
+        return policy
+
+    def fit(self, model: TextModel, evidence: Evidence) -> TextModel:
+        """``updates`` steps of imitation; every program as often as any other, with its annotations in turn."""
+        numbers = sorted(evidence.annotations)
+        done = model.trainer.updates
+        order = np.random.SeedSequence([self.config.seed, done])
+        seen = dict.fromkeys(numbers, 0)
+        losses, tokens, seconds = [], 0, 0.0
+        for chosen in model.trainer.batches(len(numbers), self.config.updates, order):
+            rows = []
+            for number in (numbers[k] for k in chosen):
+                annotations = evidence.annotations[number]
+                rows.append(annotations[seen[number] % len(annotations)].row(self.programs[number]))
+                seen[number] += 1
+            found = model.trainer.update(rows)
+            losses.append(found["loss"])
+            tokens += found["tokens"]
+            seconds += found["seconds"]
+        self._fitted = {
+            "loss": float(np.mean(losses)) if losses else float("nan"),
+            "tokens": tokens,
+            "fit_seconds": seconds,
+        }
+        self._fitted |= evidence.quantities
+        return model
+
+    def filtered(self, found: dict[int, tuple[Annotation, ...]]) -> Evidence:
+        """Evidence without the thoughts that gain less than ``min_gain`` under the base."""
+        least = self.config.min_gain
+        kept = total = 0
+        if least is not None:
+            pairs = [(number, annotation) for number, several in found.items() for annotation in several]
+            programs = [self.programs[number] for number, _ in pairs]
+            worth = gains(self.base, programs, [annotation.thoughts for _, annotation in pairs], self.closing)
+            better: dict[int, list[Annotation]] = {number: [] for number in found}
+            for (number, annotation), gain in zip(pairs, worth, strict=True):
+                drop = gain < least  # NaN, where there is no thought, is not
+                kept, total = kept + int((gain >= least).sum()), total + int(np.isfinite(gain).sum())
+                better[number].append(annotation.without(drop))
+            found = {number: tuple(several) for number, several in better.items()}
+        lines = sum(len(one.thoughts) for several in found.values() for one in several)
+        thoughts = sum(thought is not None for several in found.values() for one in several for thought in one.thoughts)
+        quantities = {"thoughts": thoughts / lines}
+        return Evidence(found, quantities | ({"kept": kept / total if total else 0.0} if least is not None else {}))
+
+    def measure(self, model: TextModel, policy: TextModel) -> dict[str, float]:
+        return self._fitted | (self.monitor(model.module) if self.monitor else {})
+
+    def describe(self) -> str:
+        return f"{len(self.programs)} programs, {self.config!r}"
+
+    def save(self, folder: Path, model: TextModel, policy: TextModel) -> None:
+        for name, part in (("model", model), ("policy", policy)):
+            if name == "policy" and policy is model:
+                continue
+            if name == "model" or policy.module is not model.module:
+                torch.save(distributed.full_state(part.module), folder / f"{name}.pt")
+            torch.save(part.trainer.state_dict(), folder / f"{name}-trainer.pt")
+
+    def load(self, folder: Path) -> tuple[TextModel, TextModel]:
+        for name, part in (("model", self._model), ("policy", self._policy)):
+            if name == "policy" and self._policy is self._model:
+                continue
+            if name == "model" or self._policy.module is not self._model.module:
+                _restore(part, torch.load(folder / f"{name}.pt", weights_only=True))
+            part.trainer.load_state_dict(torch.load(folder / f"{name}-trainer.pt", weights_only=True))
+        return self._model, self._policy
+
+
+class Rolled(TextRollouts):
+    """Rollouts of a `TextWorld`'s batch: they also become evidence, and rows for the policy gradient."""
+
+    def __init__(
+        self, world: TextWorld, policy: Any, reward: Any, batch: np.ndarray, group: int, seed: np.random.SeedSequence,
+        floor: float,
+    ) -> None:  # fmt: skip
+        self.world, self.batch, self._evidence_seed = world, batch, seed
+        config = world.config
+        programs = [world.programs[number] for number in batch]
+        super().__init__(
+            policy, reward, programs, batch, group, world.closing, config.proposals, config.price, seed, floor
+        )
+
+    def evidence(self, weights: np.ndarray) -> Evidence:
+        """Annotations drawn in proportion to the weights (systematically: one of weight W has ⌊M W⌋ or ⌈M W⌉)."""
+        count = self.world.config.annotations
+        found = {}
+        for i, number in enumerate(self.batch):
+            key = (*self._evidence_seed.spawn_key, int(number), self.group, 1)
+            uniform = np.random.default_rng(np.random.SeedSequence(self._evidence_seed.entropy, spawn_key=key)).random()
+            members = np.searchsorted(np.cumsum(weights[i]), (np.arange(count) + uniform) / count * weights[i].sum())
+            found[int(number)] = tuple(self._annotation(i * self.group + min(g, self.group - 1)) for g in members)
+        return self.world.filtered(found)
+
+    def _annotation(self, b: int) -> Annotation:
+        T = len(self.thoughts[b])
+        return Annotation(self.latents(b), tuple(self.closed[b, :T].tolist()), (False,) * T)
+
+    def gradient_rows(self, whether: np.ndarray, what: np.ndarray, anchor: float) -> tuple[list[Row], int]:
+        """Rows that count the latents with their advantages, and the number of decisions among them."""
+        rows, decisions = [], int((np.repeat(self.mask, self.group, 0) & np.isfinite(self.log_kappa)).sum())
+        for b, thoughts in enumerate(self.thoughts):
+            i, g = divmod(b, self.group)
+            row = assemble(self.programs[i], thoughts, closed=self.closed[b, : len(thoughts)].tolist())
+            latent = np.isin(row.kind, (MARKER, THOUGHT))
+            end = (row.kind == END) & (row.weight > 0)
+            line = np.maximum(row.line, 0)
+            weight = np.where(latent | end, what[i, g][line], 0)
+            weight = np.where(end & ~latent, what[i, g][row.line], weight)
+            decision = np.where(row.marker >= 0, (whether[i, g] * self.credit[b])[line], 0)
+            if anchor:
+                code = (row.kind == CONTENT) & ~end
+                weight = weight + anchor * code * decisions / max(code.sum() * len(self.thoughts), 1)
+            rows.append(
+                replace(row, weight=weight.astype(np.float32), decision_weight=decision.astype(np.float32), close=end)
+            )
+        return rows, decisions
+
+
+def _restore(part: TextModel, weights: dict[str, torch.Tensor]) -> None:
+    """Put saved weights back; with adapters, these are in the trainer's state, and what is under them never changes."""
+    if part.trainer.config.lora:
+        return
+    with torch.no_grad():
+        for name, tensor in part.module.state_dict().items():
+            tensor.copy_(distributed.like(weights[name], tensor))
+
+
+def frozen(module: Any) -> Any:
+    """A copy that does not change."""
+    return copy.deepcopy(module).eval().requires_grad_(False)
