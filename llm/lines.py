@@ -68,7 +68,8 @@ class Lines:
         _, starts, ends = self._encode("\n#\n")
         if not (starts[0] == 0 and ends[-1] == 3 and (np.diff(starts) >= 0).all() and ends.max() <= 3):
             raise ValueError("tokenizer: its offsets do not say where in the text a token stands")
-        self._comment = "# x" if self._writes("\n# x") else "#"
+        # The comment that openers are tokenised with: a usual one, unless '#' shares a token with what follows there.
+        self._comment = next(comment for comment in ("# x", "#x", "#") if self._opens(comment))
         self._newline = self._between(self._comment, "\n")
         bos, eos = tokenizer.bos_token_id, tokenizer.eos_token_id
         self._bos: Thought = self._newline if bos is eos is None else (eos if bos is None else bos,)
@@ -78,15 +79,16 @@ class Lines:
     def closing(self) -> np.ndarray:
         """Boolean ``(V,)``: the tokens that close a thought.
 
-        Those whose text would break a comment of one line (newlines of all kinds, NUL), special tokens, the end mark,
-        and ids that no token has. V is the length of the tokenizer, or its largest id + 1 where that is more.
+        Those whose text would break a comment of one line (newlines of all kinds, NUL), those that spoil a newline
+        after them (single bytes of a letter, in tokenizers like Llama 2's), special tokens, the end mark, and ids that
+        no token has. V is the length of the tokenizer, or its largest id + 1 where that is more.
         """
         vocabulary = set(self._backend.get_vocab(with_added_tokens=True).values())
         size = max(len(self.tokenizer), max(vocabulary) + 1)
         known = sorted(vocabulary)
-        texts = self._backend.decode_batch([[i] for i in known], skip_special_tokens=False)
+        texts = self._backend.decode_batch([[i, *self._newline] for i in known], skip_special_tokens=False)
         closing = np.ones(size, bool)
-        closing[known] = [_BREAKS.search(text) is not None for text in texts]
+        closing[known] = [text[-1:] != "\n" or _BREAKS.search(text, 0, len(text) - 1) is not None for text in texts]
         closing[list(self.tokenizer.all_special_ids)] = True
         closing[[i for i, token in self._backend.get_added_tokens_decoder().items() if token.special]] = True
         return closing
@@ -114,7 +116,7 @@ class Lines:
         if not code.strip(_SPACE + _BOM):
             raise ValueError("code: empty")
         starts_of_logical_lines = _logical_starts(prompt, code)
-        ids, starts, ends = self._encode(text)
+        ids, starts, ends = self._encode(text, "code")
         n = len(self._bos) + len(ids) + len(self._eos)
         if self.max_tokens is not None and n > self.max_tokens:
             raise ValueError(f"code: has {n} tokens, more than max_tokens = {self.max_tokens}")
@@ -213,17 +215,21 @@ class Lines:
             return tuple(self._encode(text)[0].tolist())
         return tuple(ids[after].tolist())
 
-    def _encode(self, text: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Ids, and where in the text each token starts and ends, ``(n,)`` each."""
+    def _encode(self, text: str, name: str = "text") -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Ids, and where in the text each token starts and ends, ``(n,)`` each; ``name`` is for the error."""
         try:
             encoding = self._backend.encode(text, add_special_tokens=False)
         except Exception as error:  # the library has no type of its own for a word that is not in the vocabulary
-            raise ValueError(f"text: the tokenizer cannot write it ({error}): {text[:60]!r}") from error
+            raise ValueError(f"{name}: the tokenizer cannot write it ({error}): {text[:60]!r}") from error
         offsets = np.array(encoding.offsets, np.int64).reshape(-1, 2)
         return np.array(encoding.ids, np.int64), offsets[:, 0], offsets[:, 1]
 
     def _decode(self, ids: Sequence[int]) -> str:
         return self._backend.decode(ids, skip_special_tokens=False)
+
+    def _opens(self, comment: str) -> bool:
+        """Whether a token ends right after the ``#`` of a comment; yes if nothing follows it."""
+        return comment == "#" or (self._writes("\n" + comment) and 2 in self._encode("\n" + comment)[2])
 
     def _writes(self, text: str) -> bool:
         try:
