@@ -145,12 +145,23 @@ def _fixed_lines(lines: list[str], node: Any, indent: str) -> set[int]:
     """Numbers of the lines that begin inside a string and can't be moved without changing what it says."""
     docstrings = {id(part.body[0].value) for part in ast.walk(node) if _has_docstring(part)}
     fixed: set[int] = set()
-    for part in ast.walk(node):
-        if isinstance(part, (ast.Constant, ast.JoinedStr)) and part.end_lineno > part.lineno:
+    for part in _strings(node):
+        if part.end_lineno > part.lineno:
             inside = _inside_strings(lines[part.lineno - 1 : part.end_lineno], part)
             if id(part) not in docstrings or not _movable(lines, inside, part.value, indent):
                 fixed.update(inside)
     return fixed
+
+
+def _strings(node: ast.AST) -> Iterator[Any]:
+    """String constants and f-strings, but nothing inside of f-strings, whose parts are no literals of their own."""
+    waiting = [node]
+    while waiting:
+        part = waiting.pop()
+        if isinstance(part, (ast.Constant, ast.JoinedStr)):
+            yield part
+        else:
+            waiting.extend(ast.iter_child_nodes(part))
 
 
 def _movable(lines: list[str], inside: list[int], value: str, indent: str) -> bool:

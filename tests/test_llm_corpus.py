@@ -204,8 +204,8 @@ def test_broken_files_are_counted_by_reason_and_stop_nothing(tmp_path):
             "d_encoding.py": b"x = '\xe9'\n",
             "e_codec.py": b"# coding: klingon\n",
             "f_nul.py": "x = 1\0",
-            "g_large.py": "x = 1\n" * 1000,
-            "h_deep.py": "x = " + "-" * 5000 + "1",
+            "g_large.py": "x = 1\n" * 50000,
+            "h_deep.py": "+".join("x" * 100000),
             "i_crlf.py": function("crlf").replace("\n", "\r\n"),
             "k/empty.py": "",
             "k/python2.py": "print 'x'\n",
@@ -221,7 +221,7 @@ def test_broken_files_are_counted_by_reason_and_stop_nothing(tmp_path):
     os.mkfifo(tmp_path / "n_pipe.py")
     os.mkdir(tmp_path / "o_folder.py")
     report = Report()
-    found = list(documents(str(tmp_path), report=report, reading=Reading(max_bytes=5100)))
+    found = list(documents(str(tmp_path), report=report, reading=Reading(max_bytes=200000)))
     assert [one.name for one in found] == ["a_good.py:add", "c_latin.py:f", "i_crlf.py:crlf"]
     assert found[0].text == ADD and "'é'" in found[1].text and "\r" not in found[2].text
     assert report.broken == {
