@@ -119,6 +119,7 @@ def like(tensor: torch.Tensor, model: torch.Tensor) -> torch.Tensor:
 def full_state(model: nn.Module) -> dict[str, torch.Tensor]:
     """Copies of all weights, whole, on every process, under the names of the plain model; LoRA is merged into them.
 
-    Every process must call it. For a rollout engine, or to save: ``model.save_pretrained(folder, state_dict=...)``.
+    Every process must call it. For a rollout engine, or to save as a plain model (transformers empties the dict that it
+    is given): ``model.save_pretrained(folder, state_dict=dict(state))``.
     """
     return merged(model, {name: whole(tensor) for name, tensor in model.state_dict().items()})

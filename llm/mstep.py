@@ -14,7 +14,7 @@ import math
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -26,6 +26,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 
 from llm import distributed
 from llm.lora import add_lora
+from llm.passes import batches, blank, check_packing, split
 from llm.program import Row
 from llm.scoring import collate, log_probs
 
@@ -190,12 +191,21 @@ class Trainer:
         start = time.perf_counter()
         normaliser = self._check(rows, normaliser)
         rate = self.config.rate_at(self.updates) if rate is None else _check_positive("rate", rate)
+        self.optimizer.zero_grad()
+        try:
+            loss, grad_norm = self._step(rows, normaliser, rate)
+        finally:
+            self.optimizer.zero_grad()
+        self.updates += 1
+        tokens, seconds = sum(len(row.ids) for row in rows), time.perf_counter() - start
+        return {"loss": loss, "grad_norm": grad_norm, "rate": rate, "tokens": tokens, "seconds": seconds}
+
+    def _step(self, rows: Sequence[Row], normaliser: float, rate: float) -> tuple[float, float]:
         loss = distributed.total(self._backward(rows, normaliser))
         norm = nn.utils.get_total_norm([weight.grad for weight in self.weights.values() if weight.grad is not None])
         norm = norm.full_tensor() if isinstance(norm, distributed.DTensor) else norm
         loss, grad_norm = torch.stack([loss, norm]).tolist()
         if not math.isfinite(loss + grad_norm):
-            self.optimizer.zero_grad()
             raise NonFiniteLoss(
                 f"update {self.updates}: loss {loss}, norm of the gradient {grad_norm}; the weights are as before. Try "
                 f"a lower rate (now {rate:g}), a longer warm-up (now {self.config.warmup}), a smaller clip (now "
@@ -206,10 +216,7 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.optimizer.step()
-        self.optimizer.zero_grad()
-        self.updates += 1
-        tokens, seconds = sum(len(row.ids) for row in rows), time.perf_counter() - start
-        return {"loss": loss, "grad_norm": grad_norm, "rate": rate, "tokens": tokens, "seconds": seconds}
+        return loss, grad_norm
 
     def _check(self, rows: Sequence[Row], normaliser: float | None) -> float:
         """The normaliser, if these rows can be trained on."""
@@ -295,63 +302,6 @@ class Trainer:
         self.updates = state["updates"]
 
 
-def batches(count: int, batch: int, updates: int, seed: int | np.random.SeedSequence) -> Iterator[np.ndarray]:
-    """Indices of the rows of each update, ``(batch,)``: all rows in random order, then again in another, and so on."""
-    if count < 1:
-        raise ValueError(f"count: must be at least 1, got {count}")
-    root = seed if isinstance(seed, np.random.SeedSequence) else np.random.SeedSequence(seed)
-
-    def endless() -> Iterator[int]:
-        epoch = 0
-        while True:
-            key = np.random.SeedSequence(root.entropy, spawn_key=(*root.spawn_key, epoch))
-            yield from np.random.default_rng(key).permutation(count)
-            epoch += 1
-
-    order = endless()
-    for _ in range(updates):
-        yield np.fromiter(order, np.int64, batch)
-
-
-def split(rows: Sequence[Row], max_tokens: int | None, pack: bool) -> list[list[Row]]:
-    """Rows for each pass, so that none computes more than ``max_tokens``, padding included; the longest come first."""
-    if max_tokens is None or not rows:
-        return [list(rows)] if rows else []
-    passes: list[list[Row]] = []
-    room: list[int] = []
-    for row in sorted(rows, key=lambda row: -len(row.ids)):
-        for k, part in enumerate(passes):
-            cost = len(row.ids) if pack else len(part[0].ids)
-            if cost <= room[k]:
-                part.append(row)
-                room[k] -= cost
-                break
-        else:
-            passes.append([row])
-            room.append(max_tokens - len(row.ids))
-    return passes
-
-
-def blank(row: Row) -> Row:
-    """The row, counting nothing."""
-    return replace(row, weight=np.zeros_like(row.weight), decision_weight=np.zeros_like(row.decision_weight))
-
-
-@torch.no_grad()
-def check_packing(model: Any) -> None:
-    """Refuse a model that does not tell packed rows apart.
-
-    Raises:
-        ValueError: the second of two packed rows sees the first.
-    """
-    ids = torch.arange(8, device=model.device)[None] % model.config.vocab_size
-    other = torch.cat([ids[:, :4].flip(1), ids[:, 4:]], 1)
-    positions = torch.arange(4, device=model.device).repeat(2)[None]
-    one, two = (model(input_ids=x, position_ids=positions, use_cache=False).logits[:, 4:].float() for x in (ids, other))
-    if (one - two).abs().max() > 1e-3 * one.std():
-        raise ValueError(f"pack: {type(model).__name__} sees across packed rows; use pack=False")
-
-
 def _blocks(model: Any) -> list[nn.Module]:
     """The blocks that can be checkpointed.
 
@@ -374,7 +324,7 @@ def _blocks(model: Any) -> list[nn.Module]:
 def _checkpointing(blocks: list[nn.Module]) -> Iterator[None]:
     """Checkpoint these blocks. Only then: a block that does so refuses a cache, which rollouts need."""
     for block in blocks:
-        block._gradient_checkpointing_func = partial(checkpoint, use_reentrant=False)
+        block._gradient_checkpointing_func = partial(checkpoint, use_reentrant=False, preserve_rng_state=False)
         block.gradient_checkpointing = block.training = True
     try:
         yield
