@@ -81,6 +81,7 @@ LINES = [
     "x = 1", "x = [1,\n{i}2]", "x = [1,\n2]", "# a comment", "x = 1  # why", "x = 1 + \\\n{i}2", "x = 1 \\\n# odd",
     "", "\f", "s = '#'", "if x:  # so\n{i}    # then\n{i}    pass", "def g(): # g\n{i}    'doc\\n  x'\n{i}    return 1",
     "@d\n{i}# why\n{i}class C:\n{i}    '''One.\n\n{i}    Two.\n{i}    '''",
+    "é = '''a\n{i}b'''", "x = ['''a\n{i}ééééé''', '''b\n{i}c''']",
 ]  # fmt: skip
 
 
@@ -94,6 +95,21 @@ def test_made_up_methods_are_cut_out_whole_and_stripped(parts):
             bare = strip_comments(code)
             assert digest(parse(bare)) == digest(parse(code))
             assert all(token not in bare for token in ("# a comment", "# why", "# so", "# then", "# odd"))
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        "\f    def f(self):\n        return 1",
+        "    def f(self):\n        '''a\\\n        b\\n c'''",
+        "    def f(self):\n        '''a\\n\n        b'''",
+        "    def f(self):\n        '''a\n  b\n        c'''",
+    ],
+)
+def test_odd_methods_are_cut_out_whole(method):
+    text = f"class A:\n{method}\n"
+    method = parse(text).body[0].body[0]
+    assert_same_program(method, cut(text.split("\n"), method))
 
 
 def test_what_a_method_looks_like_on_its_own():
@@ -177,6 +193,7 @@ def test_digests_count_what_the_program_does():
         "[x] = 1",
         "x = [[], 1]",
         "x = [[1]]",
+        "x = [1, []]",
     ]
     assert len({digest(parse(text)) for text in different}) == len(different)
     assert digest(parse("+".join(["x"] * 700))) and digest(parse("x = 0x1" + "0" * 5000))
@@ -207,6 +224,7 @@ def test_broken_files_are_counted_by_reason_and_stop_nothing(tmp_path):
             "g_large.py": "x = 1\n" * 50000,
             "h_deep.py": "+".join("x" * 100000),
             "i_crlf.py": function("crlf").replace("\n", "\r\n"),
+            "j_escape.py": "def f():\n    warned = '\\d'\n    return warned\n",
             "k/empty.py": "",
             "k/python2.py": "print 'x'\n",
             ".hidden/x.py": "def f(:\n",
@@ -222,17 +240,17 @@ def test_broken_files_are_counted_by_reason_and_stop_nothing(tmp_path):
     os.mkdir(tmp_path / "o_folder.py")
     report = Report()
     found = list(documents(str(tmp_path), report=report, reading=Reading(max_bytes=200000)))
-    assert [one.name for one in found] == ["a_good.py:add", "c_latin.py:f", "i_crlf.py:crlf"]
+    assert [one.name for one in found] == ["a_good.py:add", "c_latin.py:f", "i_crlf.py:crlf", "j_escape.py:f"]
     assert found[0].text == ADD and "'é'" in found[1].text and "\r" not in found[2].text
     assert report.broken == {
         "syntax error": 2, "wrong encoding": 2, "NUL bytes": 1, "too large": 1, "nested too deeply": 1,
         "linked folder": 1, "unreadable file": 2, "not a regular file": 1,
     }  # fmt: skip
     assert report.examples["syntax error"] == ["b_syntax.py", "k/python2.py"]
-    assert report.files == 4 and report.documents == {"function": 3}
+    assert report.files == 5 and report.documents == {"function": 4}
     assert report.characters == sum(len(one.text) for one in found)
     said = report.describe()
-    assert "\n" not in said and "3 programs" in said and "2 syntax error (b_syntax.py, k/python2.py)" in said
+    assert "\n" not in said and "4 programs" in said and "2 syntax error (b_syntax.py, k/python2.py)" in said
 
 
 def test_a_folder_without_a_program_is_an_error_that_says_why(tmp_path):
@@ -294,7 +312,8 @@ def test_the_order_does_not_depend_on_the_file_system(tmp_path):
         random.Random(seed).shuffle(names)
         write(tmp_path / str(seed), {name: function(name.replace("/", "_")[:-3]) for name in names})
     orders = [[one.name for one in documents(str(tmp_path / str(seed)))] for seed in range(3)]
-    assert orders[0] == orders[1] == orders[2] and len(orders[0]) == 12
+    files = [f"{folder}/{name}" for folder in ("C", "a", "a/b", "b") for name in "xyz"]
+    assert orders == [[f"{file}.py:{file.replace('/', '_')}" for file in files]] * 3
 
 
 RECORDS = [
