@@ -75,7 +75,7 @@ def pieces(text: str, kinds: Sequence[str], limits: Limits) -> Iterator[Piece]:
         SyntaxError, ValueError, RecursionError, MemoryError: see `parse`.
     """
     tree = parse(text)
-    if "module" in kinds:
+    if "module" in kinds and tree.body:
         whole = text.rstrip() + "\n"
         verdict = limits.verdict(whole)
         if verdict != "too long" or not set(kinds) - {"module"}:

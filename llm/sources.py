@@ -283,7 +283,7 @@ def _texts(records: Iterator[Record], reading: Reading, report: Report) -> Itera
             licence = record.get("licence") or record.get("license") or _own_licence(text)
             sha = hashlib.sha256(data).hexdigest()
             licence = licence if isinstance(licence, str) else None
-            yield Text(place, _newlines(text), sha, licence, prompt, name, True, bool(prompt))
+            yield Text(place, _newlines(text.removeprefix("\ufeff")), sha, licence, prompt, name, True, bool(prompt))
 
 
 def _encodes(text: str) -> bool:

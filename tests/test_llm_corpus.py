@@ -157,6 +157,7 @@ def test_the_outermost_part_that_fits_is_taken_once():
     assert names(["function", "class"], max_lines=5) == ["A.f", "A.g", "h"]
     assert names(["function"]) == ["A.f", "A.g", "h"]
     assert names(["class"]) == ["A"]
+    assert list(pieces("\n# nothing\n\n", ["module", "function"], EVERYTHING)) == []
     verdicts = [piece.verdict for piece in pieces(text, ["function"], Limits(2, 2, 25))]
     assert verdicts == ["too long", "too long", "too short"]
 
@@ -317,7 +318,7 @@ def test_the_order_does_not_depend_on_the_file_system(tmp_path):
 
 
 RECORDS = [
-    {"text": ADD, "license": "mit"},
+    {"text": "\ufeff" + ADD.replace("\n", "\r\n"), "license": "mit"},
     {"text": "print(1)\nprint(2)\nprint(3)\n", "name": "flat"},
     {"prompt": "Add.", "text": function("f") + function("g")},
     {"prompt": "Sum.", "text": function("f") + function("g")},
@@ -344,7 +345,7 @@ def test_records_broken_lines_are_named_and_the_rest_goes_on(tmp_path, suffix):
         (f"data{suffix}:1", ""), ("flat", ""), (f"data{suffix}:3", "Add."), (f"data{suffix}:4", "Sum."),
         (f"data{suffix}:16", ""),
     ]  # fmt: skip
-    assert found[0].about["licence"] == "mit" and found[0].about["kind"] == "module"
+    assert found[0].text == ADD and found[0].about["licence"] == "mit" and found[0].about["kind"] == "module"
     assert report.examples == {
         "without a field text or content or code": [f"data{suffix}:5"], "not JSON": [f"data{suffix}:7"],
         "not a record": [f"data{suffix}:8"], "too large": [f"data{suffix}:9", f"data{suffix}:15"],
