@@ -31,9 +31,7 @@ from llm.program import Program, Thought, assemble
 _SPACE = " \t\f\r\n"  # what Python takes for white space between tokens and lines
 _NEWLINE = re.compile(r"\r\n|\r|\n")
 _BREAKS = re.compile("[\0\n\v\f\r\x1c\x1d\x1e\x85\u2028\u2029]")  # NUL, and where str.splitlines breaks a line
-_CONTEXT = (
-    32  # characters before a thought that are tokenised with its opener, so that it is split as it would be there
-)
+_CONTEXT = 32  # characters before a thought that its opener is tokenised with, to be split as it would be there
 _BOM = "\ufeff"
 
 
@@ -69,7 +67,7 @@ class Lines:
         if not (starts[0] == 0 and ends[-1] == 3 and (np.diff(starts) >= 0).all() and ends.max() <= 3):
             raise ValueError("tokenizer: its offsets do not say where in the text a token stands")
         # The comment that openers are tokenised with: a usual one, unless '#' shares a token with what follows there.
-        self._comment = next(comment for comment in ("# x", "#x", "#") if self._opens(comment))
+        self._comment = "# x" if self._opens("# x") else "#"
         self._newline = self._between(self._comment, "\n")
         bos, eos = tokenizer.bos_token_id, tokenizer.eos_token_id
         self._bos: Thought = self._newline if bos is eos is None else (eos if bos is None else bos,)
@@ -126,7 +124,7 @@ class Lines:
         cuts, lines = _cuts(text, begin, rows, starts, ends)
         cuts = np.append(cuts, len(ids))
         solid = np.concatenate([[0], np.cumsum(_solid(text))])
-        content = solid[ends] > solid[np.maximum(starts, begin).clip(max=ends)]
+        content = solid[ends] > solid[starts]
         content[: cuts[0]] = False
         split, marker, closer = np.zeros(len(lines), np.int64), np.full(len(lines), -1), [()] * len(lines)
         for t, line in enumerate(lines):
@@ -228,8 +226,8 @@ class Lines:
         return self._backend.decode(ids, skip_special_tokens=False)
 
     def _opens(self, comment: str) -> bool:
-        """Whether a token ends right after the ``#`` of a comment; yes if nothing follows it."""
-        return comment == "#" or (self._writes("\n" + comment) and 2 in self._encode("\n" + comment)[2])
+        """Whether a token ends right after the ``#`` of a comment that can be written."""
+        return self._writes("\n" + comment) and 2 in self._encode("\n" + comment)[2]
 
     def _writes(self, text: str) -> bool:
         try:
@@ -275,7 +273,6 @@ class _Rows:
 def _cuts(text: str, begin: int, rows: _Rows, starts: np.ndarray, ends: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Tokens at which lines begin, and which rows these are (a row that can't be cut off belongs to the one before)."""
     clean = np.append(True, starts[1:] >= ends[:-1])  # not within a character of several bytes
-    clean[1:] &= starts[1:] > starts[:-1]
     token = np.flatnonzero(clean)
     edge = starts[token]
     before = np.searchsorted(edge, rows.end[:-1], "right") - 1

@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
-from tokenizers_made import END, MAKERS, byte_level, made, words
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
+from tokenizers_made import END, MAKERS, byte_level, gpt2, made, words
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from llm.lines import Lines
@@ -220,6 +220,7 @@ def test_where_thoughts_may_stand(lines, what):
 
 @pytest.mark.parametrize("kind", ["gpt2", "llama3", "raw_bytes", "unsplit", "sentencepiece"])
 def test_letters_of_several_tokens(kind):
+    check(cutter(kind), "𝒳 = 1\ny = 𝒳\n", "y = 2\n")
     check(cutter(kind), "𝒳 = '''日本\u3000\n\u3000語'''\nif 𝒳:\n    变量 = '🎉'\n")
 
 
@@ -278,7 +279,7 @@ def test_prompts_that_are_not_python(lines):
     thoughts = random_thoughts(lines, program, np.random.default_rng(0), rate=1)
     text = lines.text(program, thoughts)
     assert text.startswith(prompt) and shape(text.removeprefix(prompt)) == shape(code)
-    assert lines.program(code, "Say: ").marker[0] == -1
+    assert lines.program(code, "Say it: ").marker[0] == -1
     assert (lines.program(code, "Say:\n").marker >= 0).sum() >= 2
 
 
@@ -446,6 +447,17 @@ def test_marks_of_beginning_and_end():
         assert (tokens[0], tokens[-1]) == (first, last)
     tokens = made("characters").convert_ids_to_tokens(cutter("characters").program(code).ids)
     assert "".join(tokens) == "\n" + code
+
+
+def test_openers_are_tokenised_with_a_usual_comment(lines):
+    assert lines._comment == ("#" if lines is cutter("unsplit") else "# x")
+
+
+def test_offsets_that_leave_out_white_space_are_mended():
+    tokenizer = gpt2()
+    tokenizer.backend_tokenizer.post_processor = processors.ByteLevel(trim_offsets=True)
+    program = check(Lines(tokenizer), "if x:\n    y = 1\n")
+    assert program.ids.tolist() == cutter("gpt2").program("if x:\n    y = 1\n").ids.tolist()
 
 
 def test_the_given_tokenizer_is_left_as_it_was():
