@@ -23,7 +23,7 @@ import shutil
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from array_api_compat import array_namespace
@@ -188,10 +188,11 @@ class Posterior:
             a thought is judged by all it did for its lines; 0: wherever the threshold asks for it.
         floor: see `World.rollouts`.
         learn_policy: fit the policy to the weighted latents, so that it proposes better ones in the next iteration.
+        collapse: the record says ``collapsed`` when thoughts get rarer than this share of the steps.
 
     Quantities: ``log_marginal`` (mean over trajectories of the log of the evidence estimate), ``likelihood`` (of the
     weighted latents), ``kl`` (their difference), ``think`` (share of the steps), ``ess`` (effective sample size at the
-    end, mean), ``resampled`` (share of the steps).
+    end, mean), ``resampled`` (share of the steps), ``collapsed``.
     """
 
     candidates: int = 16
@@ -199,6 +200,7 @@ class Posterior:
     lag: float = 0.0
     floor: float = 0.0
     learn_policy: bool = True
+    collapse: float = 1e-3
     name: ClassVar[str] = "posterior"
 
     def __post_init__(self) -> None:
@@ -214,44 +216,12 @@ class Posterior:
     ) -> EStepResult:
         proposals, draws = seed.spawn(2)
         rollouts = world.rollouts(model, policy, batch, self.candidates, proposals, self.floor)
-        rng = np.random.default_rng(draws)
-        xp, mask = array_namespace(rollouts.mask), rollouts.mask
-        taken: list[Step] = []
-        log_weights = evidence = resampled = None
-        for t in range(mask.shape[-1]):
-            step = rollouts.step(t)
-            increments = elbo_rewards(step.log_likelihood, step.log_prior, step.log_q, mask[:, t : t + 1])
-            if log_weights is None:
-                log_weights = 0 * increments - math.log(self.candidates)
-                evidence = resampled = 0 * increments[:, 0]
-            uniform = xp.asarray(rng.random(mask.shape[0]), dtype=increments.dtype)
-            smc = smc_step(log_weights, increments, uniform, threshold=self.threshold)
-            if bool(xp.any(smc.log_evidence == -math.inf)):
-                lost = int(xp.argmax(xp.astype(smc.log_evidence == -math.inf, increments.dtype)))
-                raise ValueError(
-                    f"candidates: none of {self.candidates} explains trajectory {lost} of the batch at step {t}; give "
-                    "more, or a model that finds every action possible (smoothing > 0)"
-                )
-            taken.append(step)
-            evidence = evidence + smc.log_evidence
-            # After a trajectory's last step there is nothing left to steer: its weights stand as they are.
-            ends = t + 1 == mask.shape[-1]
-            again = xp.zeros_like(smc.resampled) if ends else smc.resampled & mask[:, t + 1]
-            settled = log_weights + increments - smc.log_evidence[:, None]
-            if self.lag and bool(xp.any(again)):
-                # What decides is known before the next latents are drawn, so the estimate stays unbiased.
-                thinks = xp.sum(xp.exp(settled) * rollouts.think_probability(), axis=-1)
-                again = again & (thinks >= self.lag)
-            log_weights = xp.where(again[:, None], smc.log_weights, settled)
-            if bool(xp.any(again)):
-                own = xp.arange(self.candidates, dtype=smc.ancestors.dtype)
-                ancestors = xp.where(again[:, None], smc.ancestors, own)
-                rollouts.select(ancestors)
-                taken = [Step(*(None if x is None else _gather(xp, x, ancestors) for x in past)) for past in taken]
-                resampled = resampled + xp.astype(again, resampled.dtype)
-        weights = xp.exp(log_weights)
+        mask = rollouts.mask
+        uniforms = np.random.default_rng(draws).random(mask.shape[::-1]).T
+        smc = run_smc(rollouts, uniforms, threshold=self.threshold, lag=self.lag)
+        steps, weights, evidence = smc.steps, smc.weights, smc.log_evidence
         found = rollouts.evidence(weights)
-        steps = _stack(taken)
+        xp = array_namespace(weights)
         quantities = _describe(world, steps, mask[:, None, :], weights)
         # Weighted candidates are the posterior's, of which Σ w (log π + log p - log q) is no bound; the evidence is.
         del quantities["elbo"]
@@ -259,7 +229,8 @@ class Posterior:
             "log_marginal": _mean(evidence),
             "kl": quantities["likelihood"] - _mean(evidence),
             "ess": _mean(effective_sample_size(weights)),
-            "resampled": float(xp.sum(resampled) / xp.sum(xp.astype(mask, weights.dtype))),
+            "resampled": float(xp.sum(smc.resampled) / xp.sum(xp.astype(mask, weights.dtype))),
+            "collapsed": float(quantities["think"] < self.collapse),
         }
         return EStepResult(found, world.follow(policy, found) if self.learn_policy else policy, quantities)
 
@@ -369,6 +340,70 @@ def run_rollouts(rollouts: Rollouts) -> tuple[Step, Any]:
     """Run rollouts to their end: a `Step` of arrays ``(I, G, T)``, and the mask ``(I, 1, T)``."""
     steps = [rollouts.step(t) for t in range(rollouts.mask.shape[-1])]
     return _stack(steps), rollouts.mask[:, None, :]
+
+
+class SMC(NamedTuple):
+    """What `run_smc` found for I trajectories.
+
+    Attributes:
+        steps: the surviving rollouts', arrays ``(I, G, T)``.
+        weights: ``(I, G)`` of the rollouts as they stand at the end; they sum to 1 over the group.
+        log_evidence: ``(I,)``, log of the estimate of the marginal likelihood, which is unbiased before the logarithm.
+        resampled: ``(I,)``, number of steps after which rollouts were resampled.
+    """
+
+    steps: Step
+    weights: Any
+    log_evidence: Any
+    resampled: Any
+
+
+def run_smc(rollouts: Rollouts, uniforms: np.ndarray, *, threshold: float = 0.5, lag: float = 0.0) -> SMC:
+    """Sequential Monte Carlo over the rollouts of each trajectory; they are selected on the way.
+
+    Args:
+        uniforms: ``(I, T)``, in [0, 1), for the resampling after each step.
+        threshold, lag: see `Posterior`.
+
+    Raises:
+        ValueError: no rollout of a trajectory explains one of its actions.
+    """
+    xp, mask = array_namespace(rollouts.mask), rollouts.mask
+    taken: list[Step] = []
+    log_weights = evidence = resampled = None
+    for t in range(mask.shape[-1]):
+        step = rollouts.step(t)
+        increments = elbo_rewards(step.log_likelihood, step.log_prior, step.log_q, mask[:, t : t + 1])
+        size = increments.shape[-1]
+        if log_weights is None:
+            log_weights = 0 * increments - math.log(size)
+            evidence = resampled = 0 * increments[:, 0]
+        uniform = xp.asarray(uniforms[:, t], dtype=increments.dtype)
+        smc = smc_step(log_weights, increments, uniform, threshold=threshold)
+        if bool(xp.any(smc.log_evidence == -math.inf)):
+            lost = int(xp.argmax(xp.astype(smc.log_evidence == -math.inf, increments.dtype)))
+            raise ValueError(
+                f"candidates: none of {size} explains trajectory {lost} of the batch at step {t}; give "
+                "more, or a model that finds every action possible (smoothing > 0)"
+            )
+        taken.append(step)
+        evidence = evidence + smc.log_evidence
+        # After a trajectory's last step there is nothing left to steer: its weights stand as they are.
+        ends = t + 1 == mask.shape[-1]
+        again = xp.zeros_like(smc.resampled) if ends else smc.resampled & mask[:, t + 1]
+        settled = log_weights + increments - smc.log_evidence[:, None]
+        if lag and bool(xp.any(again)):
+            # What decides is known before the next latents are drawn, so the estimate stays unbiased.
+            thinks = xp.sum(xp.exp(settled) * rollouts.think_probability(), axis=-1)
+            again = again & (thinks >= lag)
+        log_weights = xp.where(again[:, None], smc.log_weights, settled)
+        if bool(xp.any(again)):
+            own = xp.arange(size, dtype=smc.ancestors.dtype)
+            ancestors = xp.where(again[:, None], smc.ancestors, own)
+            rollouts.select(ancestors)
+            taken = [Step(*(None if x is None else _gather(xp, x, ancestors) for x in past)) for past in taken]
+            resampled = resampled + xp.astype(again, resampled.dtype)
+    return SMC(_stack(taken), xp.exp(log_weights), evidence, resampled)
 
 
 def _stack(steps: list[Step]) -> Step:
