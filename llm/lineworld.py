@@ -18,14 +18,14 @@ from ra3sim.envs.lineworld import LineProgram, LineTask, LineWorld
 
 
 def tokenizer(world: LineWorld) -> PreTrainedTokenizerFast:
-    """One token for each statement, skill, word, mode, number and sign; marks of beginning and end.
+    """One token for each statement with its newline, skill, word, mode, number and sign; marks of beginning and end.
 
     >>> words = tokenizer(LineWorld.preset("tiny"))
     >>> words.tokenize("# w1.m0 w2.m0\\n# s2\\na += b\\n")
-    ['#', ' w1', '.m0', ' w2', '.m0', '\\n', '#', ' s2', '\\n', 'a += b', '\\n']
+    ['#', ' w1', '.m0', ' w2', '.m0', '\\n', '#', ' s2', '\\n', 'a += b\\n']
     """
     # The longest first: a statement may be the beginning of another.
-    words = sorted(world.machine.statements, key=len, reverse=True)
+    words = sorted((text + "\n" for text in world.machine.statements), key=len, reverse=True)
     words += [f" s{k}" for k in range(world.skills)[::-1]] + [f" w{u}" for u in range(world.words)[::-1]]
     words += [f".m{m}" for m in range(world.modes)[::-1]] + [" f(", ", ", ") = (", ")", "#", "\n"]
     words += [str(n) for n in range(world.machine.modulus)[::-1]]
@@ -55,7 +55,9 @@ class LineWorldText:
         self.lines = Lines(self.tokenizer)
         self.skills: list[Thought] = [self.lines.thought(f" s{k}") for k in range(world.skills)]
         self._of_thought = {thought: k for k, thought in enumerate(self.skills)}
-        self._statements = np.array(self.tokenizer.convert_tokens_to_ids(list(world.machine.statements)))
+        self._statements = np.array(
+            [self.tokenizer.convert_tokens_to_ids(f"{text}\n") for text in world.machine.statements]
+        )
         some = world.program(world.task_at(0))
         self._form = self.lines.program(self.code(some), self.prompt(some.task))
         self._places = np.flatnonzero(self._form.content)
@@ -111,7 +113,7 @@ class LineWorldText:
         stop = np.zeros(module.config.vocab_size, bool)
         stop[self.tokenizer.eos_token_id] = True
         # A comment before every line, and the end.
-        most = 5 * self.world.horizon + 1
+        most = 4 * self.world.horizon + 1
         for first in range(0, len(tasks), batch):
             part = tasks[first : first + batch]
             prefixes = [
