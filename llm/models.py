@@ -51,7 +51,7 @@ def load(name: str | Path, *, dtype: torch.dtype = torch.float32, device: Any = 
         if not path.is_file():
             raise FileNotFoundError(f"model: no file {path}")
         where = {"pretrained_model_name_or_path": str(path.absolute().parent), "gguf_file": path.name}
-        # Newer versions of transformers would keep the weights packed where it has a kernel for that.
+        # Without this newer versions keep the weights packed where they can, and refuse to save the model.
         if packing := getattr(transformers, "GgufConfig", None):
             options["quantization_config"] = packing(dequantize=True)
     else:
@@ -71,10 +71,6 @@ def load(name: str | Path, *, dtype: torch.dtype = torch.float32, device: Any = 
         ) from None
     if missing := sorted(report["missing_keys"]):
         raise ValueError(f"model: {name} lacks {len(missing)} of its weights, such as {missing[0]}; fetch it again")
-    if "gguf_file" in where and hasattr(model.config, "quantization_config"):
-        # The weights are ordinary floats now, but transformers would refuse to save what it read from GGUF.
-        del model.config.quantization_config
-        model.hf_quantizer = None
     return LoadedModel(model.to(device).eval(), tokenizer)
 
 

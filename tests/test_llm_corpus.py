@@ -378,7 +378,7 @@ def test_a_truncated_gzip_file_gives_what_can_be_read(tmp_path):
 def table(tmp_path):
     rows = [{"code": function(f"f{i}"), "prompt": None, "more": i} for i in range(300)]
     parquet.write_table(
-        pyarrow.Table.from_pylist(rows), tmp_path / "d.parquet", row_group_size=100, compression="zstd",
+        pyarrow.Table.from_pylist(rows), tmp_path / "d.parquet", row_group_size=100, compression="none",
         use_dictionary=False, write_page_checksum=True,
     )  # fmt: skip
     return tmp_path / "d.parquet"
@@ -391,10 +391,8 @@ def test_parquet_rows(table):
 
 
 def test_damaged_parquet_rows_are_named_and_the_rest_goes_on(table):
-    data = bytearray(table.read_bytes())
-    start = parquet.ParquetFile(table).metadata.row_group(1).column(0).data_page_offset
-    data[start + 60 : start + 200] = bytes(140)
-    table.write_bytes(data)
+    # One bit; only the checksum of the page tells.
+    table.write_bytes(table.read_bytes().replace(b"def f150(", b"def f151("))
     report = Report()
     found = list(documents(str(table), report=report))
     assert [one.name for one in found[99:101]] == ["d.parquet:100", "d.parquet:201"] and len(found) == 200

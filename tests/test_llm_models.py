@@ -161,6 +161,7 @@ def small_gguf(path: Path, leave_out: str = "") -> Path:
 def test_a_gguf_file_is_read_and_saved_as_an_ordinary_folder(tmp_path):
     model, tokenizer = load(small_gguf(tmp_path / "small.gguf"))
     assert model.config.hidden_size == 32 and tokenizer("ab a").input_ids == [2, 3, 0]
+    assert getattr(model, "hf_quantizer", None) is None and not hasattr(model.config, "quantization_config")
     again, its_tokenizer = load(save(tmp_path / "m", model, tokenizer))
     ids = torch.tensor([[0, 1, 2]])
     assert torch.equal(model(ids).logits, again(ids).logits)
