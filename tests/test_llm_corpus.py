@@ -359,6 +359,10 @@ def test_records_that_are_long_files_are_taken_apart(tmp_path):
     (tmp_path / "d.jsonl").write_text(json.dumps({"content": function("f") + function("g"), "x": "y = 1\n" * 3}))
     path = str(tmp_path / "d.jsonl")
     assert [one.name for one in documents(path, max_lines=4)] == ["d.jsonl:1:f", "d.jsonl:1:g"]
+    # With a prompt the text stays whole, whatever is asked for.
+    (tmp_path / "p.jsonl").write_text(json.dumps({"prompt": "Do.", "code": function("f") + function("g")}))
+    (one,) = documents(str(tmp_path / "p.jsonl"), kinds=["function"])
+    assert one.text == function("f") + function("g") and one.about["kind"] == "module"
     (one,) = documents(path, reading=Reading(text_field="x"))
     assert one.text == "y = 1\n" * 3
 
