@@ -15,7 +15,9 @@ from typing import Annotated, Literal
 
 import tyro
 
+from experiments.progress import Ticker
 from experiments.registry import EXPERIMENTS, Entry, find, load
+from llm.config import MidtrainConfig
 
 
 class InputError(Exception):
@@ -122,6 +124,29 @@ class Verify:
         return 0
 
 
+@dataclass(frozen=True, kw_only=True)
+class Midtrain(MidtrainConfig):
+    """Mid-train a language model on expert programs with thoughts (RA3). The same command again continues the run."""
+
+    def run(self, registry: Mapping[str, Entry]) -> int:
+        from transformers.utils import logging
+
+        from llm import midtrain
+
+        logging.disable_progress_bar()
+        with Ticker(self.iterations) as ticker:
+            try:
+                run = midtrain.prepare(self, ticker)
+            except (ValueError, FileNotFoundError) as error:
+                raise InputError(str(error)) from None
+            try:
+                folder = run.go() if run else self.out
+            except midtrain.RunStopped as error:
+                return _fail(str(error), 1)
+        print(f"results: {folder}{os.sep} (the model in {folder / 'model'}{os.sep})")
+        return 0
+
+
 def _check(jobs: int | None, seed: int | None, out: Path, runs: Path) -> None:
     if jobs is not None and jobs < 1:
         raise InputError(f"--jobs: at least 1, got {jobs}")
@@ -136,7 +161,7 @@ def _check(jobs: int | None, seed: int | None, out: Path, runs: Path) -> None:
             raise InputError(f"{option}: {folder} cannot be written to")
 
 
-COMMANDS = {"list": List, "reproduce": Reproduce, "verify": Verify}
+COMMANDS = {"list": List, "reproduce": Reproduce, "verify": Verify, "midtrain": Midtrain}
 
 
 def main(argv: Sequence[str] | None = None, registry: Mapping[str, Entry] = EXPERIMENTS) -> int:
@@ -177,7 +202,8 @@ def _one_line(box: str) -> str:
     """The message inside the box that tyro draws around it: everything up to its first inner rule."""
     lines = [line.strip("│ ") for line in box.splitlines() if not line.startswith(("╭", "╰"))]
     rule = next((n for n, line in enumerate(lines) if re.fullmatch("─+", line)), len(lines))
-    return " ".join(line for line in lines[:rule] if line) + " (ra3 --help says more)"
+    message = " ".join(line for line in lines[:rule] if line)
+    return re.sub(r"^Error parsing \w+: ", "", message) + " (ra3 --help says more)"
 
 
 def _fail(message: str, code: int) -> int:

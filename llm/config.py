@@ -10,6 +10,72 @@ MethodName = Literal["ntp", "blind", "given", "oracle", "ra3", "ra3-split", "ra3
 
 
 @dataclass(frozen=True, kw_only=True)
+class Options:
+    """What every method asks for."""
+
+    model: str
+    """'smollm2', 'lineworld' (tiny and random), a folder of transformers, a .gguf file, or a name on the hub."""
+    corpus: str
+    """'stdlib', 'package:NAME', a folder, a .py file, records (.jsonl, .parquet), 'hub:NAME', or 'lineworld[:N]'."""
+    out: Path
+    """Folder of the run. The same command again continues it."""
+    method: MethodName = "ra3-posterior"
+    """How thoughts are found."""
+    thoughts: Path | None = None
+    """The thoughts of method 'given': JSON lines with "name" and "thoughts" {line: text}, as a run writes them."""
+    iterations: int = 8
+    """E-step and M-step, so many times."""
+    updates: int = 40
+    """Updates of the M-step in an iteration."""
+    batch: int = 32
+    """Programs in an update."""
+    programs: int = 1000
+    """Expert programs, drawn from the corpus."""
+    estep_programs: int = 64
+    """How many of them an iteration takes."""
+    program_tokens: int = 512
+    """Programs with more tokens are left out."""
+    min_lines: int = 3
+    """Shorter programs are left out."""
+    max_lines: int = 100
+    """Longer ones are left out."""
+    comments: Literal["keep", "strip"] = "strip"
+    """What becomes of the experts' own comments."""
+    held_out: float = 0.05
+    """Share of the corpus, by file, that is not trained on."""
+    measured: int = 32
+    """Held-out programs (tasks of a LineWorld) that are measured after each iteration; 0: none."""
+    shown: int = 16
+    """Programs whose thoughts are written into thoughts.jsonl."""
+    seed: int = 0
+    """Of everything that is drawn."""
+    rate: float = 1e-4
+    """Learning rate of the M-step."""
+    schedule: Literal["constant", "linear", "cosine"] = "linear"
+    """How it falls over the run."""
+    warmup: int | None = None
+    """Updates over which it rises first. None: a twentieth of the run."""
+    weight_decay: float = 0.01
+    """Of matrices."""
+    clip: float | None = 1.0
+    """Largest norm of a gradient."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """What passes of the M-step compute in."""
+    pack: bool = False
+    """Programs end to end rather than padded."""
+    max_tokens: int | None = None
+    """Most tokens in a pass of the M-step. None: an update is one pass."""
+    checkpointing: bool = False
+    """Less memory, a third more time."""
+    lora: int = 0
+    """Rank of low-rank adapters; 0: all weights train."""
+    threads: int | None = None
+    """Threads of torch on the CPU. None: as torch chooses."""
+    tensorboard: bool = False
+    """Write a log for TensorBoard too."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Choices:
     """What a method chooses, each of which may be chosen otherwise. None: as the method does (`llm.estep.METHODS`)."""
 
@@ -75,73 +141,12 @@ class Choices:
 
 
 @dataclass(frozen=True, kw_only=True)
-class MidtrainConfig(Choices):
+class MidtrainConfig(Choices, Options):
     """Mid-training: a model, expert programs, a method, and the folder of the run.
 
     Raises:
         ValueError: naming the field and the remedy.
     """
-
-    model: str
-    """'smollm2', 'lineworld' (tiny and random), a folder of transformers, a .gguf file, or a name on the hub."""
-    corpus: str
-    """'stdlib', 'package:NAME', a folder, a .py file, records (.jsonl, .parquet), 'hub:NAME', or 'lineworld[:N]'."""
-    out: Path
-    """Folder of the run. The same command again continues it."""
-    method: MethodName = "ra3-posterior"
-    """How thoughts are found."""
-    thoughts: Path | None = None
-    """The thoughts of method 'given': JSON lines with "name" and "thoughts" {line: text}, as a run writes them."""
-    iterations: int = 8
-    """E-step and M-step, so many times."""
-    updates: int = 40
-    """Updates of the M-step in an iteration."""
-    batch: int = 32
-    """Programs in an update."""
-    programs: int = 1000
-    """Expert programs, drawn from the corpus."""
-    estep_programs: int = 64
-    """How many of them an iteration takes."""
-    program_tokens: int = 512
-    """Programs with more tokens are left out."""
-    min_lines: int = 3
-    """Shorter programs are left out."""
-    max_lines: int = 100
-    """Longer ones are left out."""
-    comments: Literal["keep", "strip"] = "strip"
-    """What becomes of the experts' own comments."""
-    held_out: float = 0.05
-    """Share of the corpus, by file, that is not trained on."""
-    measured: int = 32
-    """Held-out programs (tasks of a LineWorld) that are measured after each iteration; 0: none."""
-    shown: int = 16
-    """Programs whose thoughts are written into thoughts.jsonl."""
-    seed: int = 0
-    """Of everything that is drawn."""
-    rate: float = 1e-4
-    """Learning rate of the M-step."""
-    schedule: Literal["constant", "linear", "cosine"] = "linear"
-    """How it falls over the run."""
-    warmup: int | None = None
-    """Updates over which it rises first. None: a twentieth of the run."""
-    weight_decay: float = 0.01
-    """Of matrices."""
-    clip: float | None = 1.0
-    """Largest norm of a gradient."""
-    dtype: Literal["float32", "bfloat16"] = "float32"
-    """What passes of the M-step compute in."""
-    pack: bool = False
-    """Programs end to end rather than padded."""
-    max_tokens: int | None = None
-    """Most tokens in a pass of the M-step. None: an update is one pass."""
-    checkpointing: bool = False
-    """Less memory, a third more time."""
-    lora: int = 0
-    """Rank of low-rank adapters; 0: all weights train."""
-    threads: int | None = None
-    """Threads of torch on the CPU. None: as torch chooses."""
-    tensorboard: bool = False
-    """Write a log for TensorBoard too."""
 
     def __post_init__(self) -> None:
         for name, least in _LEAST.items():

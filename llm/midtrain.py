@@ -1,0 +1,299 @@
+"""RA3 mid-training from end to end: expert programs, E-steps, M-steps, and a folder that any interruption leaves whole.
+
+    midtrain(MidtrainConfig(model="smollm2", corpus="stdlib", method="ra3-posterior", out=Path("runs/one")))
+
+The same call goes on where an earlier one stopped, and arrives at the same weights, bit by bit, on the same machine.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from transformers import AutoModelForCausalLM
+
+from llm import distributed, experts, models, records
+from llm.config import MidtrainConfig
+from llm.estep import METHODS, Given, Method, NoThoughts
+from llm.experts import Experts
+from llm.lines import Lines
+from llm.mstep import NonFiniteLoss, TrainConfig
+from llm.program import Program
+from llm.rollouts import Proposals
+from llm.runs import RunFolder, RunStopped, writing
+from llm.tensorboard import Log
+from llm.world import Evidence, Rolled, TextModel, TextWorld, WorldConfig
+from ra3sim.em import RA3, RA3State
+
+__all__ = ["MidtrainConfig", "RunStopped", "midtrain"]
+
+
+class Watcher(Protocol):
+    """Is told how far the run is (`experiments.progress.Ticker` is one)."""
+
+    def update(self, done: float, label: str) -> None:
+        """``done`` iterations are finished, ``label`` says what is being done."""
+        ...
+
+    def say(self, text: str) -> None:
+        """One line for people."""
+        ...
+
+
+class Silent:
+    """Nobody watches."""
+
+    def update(self, done: float, label: str) -> None:
+        pass
+
+    def say(self, text: str) -> None:
+        pass
+
+
+def midtrain(config: MidtrainConfig, watcher: Watcher | None = None) -> Path:
+    """Run to the end, or go on to it; the folder of the run.
+
+    Raises:
+        ValueError, FileNotFoundError: what is asked for can't be done; nothing was changed.
+        RunStopped: numbers that are not finite, or a full disk; the last good state is kept.
+    """
+    run = prepare(config, watcher)
+    return run.go() if run else config.out
+
+
+def prepare(config: MidtrainConfig, watcher: Watcher | None = None) -> Run | None:
+    """Read and check all that a run needs, and begin its folder; None if it is finished already.
+
+    Raises:
+        ValueError, FileNotFoundError: what is asked for can't be done.
+    """
+    watcher = Silent() if watcher is None else watcher
+    method, world_config = settings(config)
+    if config.threads is not None:
+        torch.set_num_threads(config.threads)
+    folder = RunFolder(config.out, config)
+    folder.check()
+    if folder.is_done:
+        watcher.say(f"{config.out} is finished already")
+        return None
+    inputs = experts.load(config, world_config.proposals.max_thought)
+    watcher.say(inputs.report)
+    estep = e_step(config, method, inputs)
+    programs = _as_actions(inputs.programs, method, estep)
+    digests, device = inputs.digests(), distributed.process().device
+    inputs.model.to(device)
+    world = WatchedWorld(programs, world_config, inputs, config, watcher)
+    folder.begin(str(device), digests)
+    return Run(RA3(world, estep, config.seed), folder, inputs.tokenizer, watcher)
+
+
+def settings(config: MidtrainConfig) -> tuple[Method, WorldConfig]:
+    """The method with the choices that were made, and what its world needs.
+
+    Raises:
+        ValueError: a choice that means nothing to the method, or is out of range.
+    """
+    method = METHODS[config.method].choose(**config.chosen())
+    total = config.iterations * config.updates
+    warmup = total // 20 if config.warmup is None else config.warmup
+    train = TrainConfig(
+        rate=config.rate, batch=config.batch, warmup=warmup, schedule=config.schedule, total=total,
+        weight_decay=config.weight_decay, clip=config.clip, dtype=config.dtype, pack=config.pack,
+        max_tokens=config.max_tokens, checkpointing=config.checkpointing, lora=config.lora, seed=config.seed,
+    )  # fmt: skip
+    policy = None
+    if method.policy_rate is not None:
+        policy = replace(train, rate=method.policy_rate, schedule="constant", warmup=0)
+    return method, WorldConfig(
+        programs=config.estep_programs, updates=config.updates, seed=config.seed, train=train, policy_train=policy,
+        proposals=Proposals(**method.proposals), **method.world,
+    )  # fmt: skip
+
+
+def e_step(config: MidtrainConfig, method: Method, inputs: Experts) -> Any:
+    """The method's E-step; with thoughts that are given, these are looked up.
+
+    Raises:
+        ValueError, FileNotFoundError: the file of thoughts is not there, or not of these programs.
+    """
+    if method.estep is not None:
+        return method.estep
+    if config.thoughts is None:
+        return Given(inputs.intents, "the experts' intents")
+    found = records.given(records.read(config.thoughts), inputs.programs, inputs.lines)
+    return Given(found, f"thoughts of {len(found)} programs, {records.digest_of(found)}")
+
+
+def _as_actions(programs: list[Program], method: Method, estep: Any) -> list[Program]:
+    programs = [program.as_one_action() for program in programs] if method.one_action else programs
+    if not isinstance(estep, NoThoughts) and all((program.marker < 0).all() for program in programs):
+        raise ValueError("model: its tokenizer lets no thought stand before any line of these programs; use another")
+    return programs
+
+
+class WatchedWorld(TextWorld):
+    """A `TextWorld` that tells what it does, and writes down programs with their thoughts.
+
+    Attributes:
+        records: of the last iteration, as `llm.records.describe` makes them.
+
+    The record of an iteration also has ``gain``, ``gain_thought`` and ``broken`` (`llm.records.summary`), ``seconds``,
+    ``estep_tokens`` (computed) and ``tokens_per_second`` (of both steps).
+    """
+
+    def __init__(
+        self, programs: Sequence[Program], world_config: WorldConfig, inputs: Experts, config: MidtrainConfig,
+        watcher: Watcher,
+    ) -> None:  # fmt: skip
+        super().__init__(programs, inputs.model, inputs.lines.closing, world_config, inputs.monitor)
+        self.records: list[dict[str, Any]] = []
+        self._lines: Lines = inputs.lines
+        self._shown, self._watcher, self._number = config.shown, watcher, 0
+
+    @property
+    def model(self) -> Any:
+        """The transformers model that is trained."""
+        return self._model.module
+
+    def batch(self, iteration: int, seed: np.random.SeedSequence) -> np.ndarray:
+        self._number, self._start, self._counts = iteration, time.perf_counter(), []
+        self._tell(0.0, "E-step")
+        return super().batch(iteration, seed)
+
+    def rollouts(self, *args: Any, **options: Any) -> Rolled:
+        found = super().rollouts(*args, **options)
+        self._counts.append(found.counts)
+        return found
+
+    def improve(self, policy: TextModel, *args: Any, **options: Any) -> TextModel:
+        policy = super().improve(policy, *args, **options)
+        self._tell(0.0, f"E-step, {len(self._counts)} updates of the policy")
+        return policy
+
+    def fit(self, model: TextModel, evidence: Evidence) -> TextModel:
+        shown = sorted(evidence.annotations)[: self._shown]
+        self.records = []
+        if shown:
+            programs = [self.programs[number] for number in shown]
+            annotations = [evidence.annotations[number][0] for number in shown]
+            reward = self.base if self.config.reward == "base" else model.module
+            found = records.describe(
+                self._lines, programs, annotations, policy=self._policy.module, reward=reward, closing=self.closing
+            )
+            self.records = [{"iteration": self._number, **record} for record in found]
+        self._tell(0.5, "M-step")
+        return super().fit(model, evidence)
+
+    def measure(self, model: TextModel, policy: TextModel) -> dict[str, float]:
+        found = super().measure(model, policy) | records.summary(self.records)
+        seconds = time.perf_counter() - self._start
+        tokens = sum(counts.computed for counts in self._counts)
+        found |= {"seconds": seconds, "estep_tokens": tokens}
+        found["tokens_per_second"] = (tokens + found["tokens"]) / seconds
+        return found
+
+    def _tell(self, fraction: float, label: str) -> None:
+        self._watcher.update(self._number - 1 + fraction, f"iteration {self._number}: {label}")
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run that is ready to go."""
+
+    ra3: RA3
+    folder: RunFolder
+    tokenizer: Any
+    watcher: Watcher
+
+    def go(self) -> Path:
+        """To the end; the folder.
+
+        Raises:
+            RunStopped: as `midtrain`.
+        """
+        try:
+            history = self._loop()
+            with writing(self.folder.folder, "the last state is kept"):
+                save_model(self.folder.folder / "model", self.ra3.world.model, self.tokenizer)
+                self.folder.finish(history)
+        finally:
+            self.folder.close()
+        return self.folder.folder
+
+    def _loop(self) -> tuple[dict[str, Any], ...]:
+        folder, watcher = self.folder, self.watcher
+        config: MidtrainConfig = folder.config
+        state = self.ra3.load(folder.state)
+        if state.iteration:
+            watcher.say(f"goes on after iteration {state.iteration} of {config.iterations}")
+        with writing(folder.folder):
+            folder.metrics(state.history)
+            log = Log(folder.folder / "tensorboard", state.history) if config.tensorboard else None
+        collapsed = False
+        while state.iteration < config.iterations:
+            state = self._step(state)
+            record = state.history[-1]
+            with writing(folder.folder, f"the state after iteration {state.iteration - 1} is kept"):
+                # Before the state: a run that is killed in between computes the same records again.
+                folder.thoughts(self.ra3.world.records)
+                self.ra3.save(state, folder.state)
+                folder.metrics(state.history)
+                if log:
+                    log.add(record)
+            watcher.update(state.iteration, label(record))
+            if record.get("collapsed") and not collapsed:
+                watcher.say(COLLAPSED.format(record["iteration"]))
+            collapsed = bool(record.get("collapsed"))
+        if log:
+            log.close()
+        return state.history
+
+    def _step(self, state: RA3State) -> RA3State:
+        """One iteration.
+
+        Raises:
+            RunStopped: it could not be finished; what is in the folder stays.
+        """
+        try:
+            return self.ra3.step(state)
+        except (NonFiniteLoss, ValueError) as error:
+            # A message that names what to change is for the user; any other error is one of this code's.
+            if isinstance(error, ValueError) and not re.match(r"\w+: ", str(error)):
+                raise
+            kept = f"the state after iteration {state.iteration} is kept" if state.iteration else "nothing was trained"
+            raise RunStopped(f"iteration {state.iteration + 1}: {error} ({kept})") from error
+
+
+COLLAPSED = (
+    "iteration {}: nearly nobody thinks any more. While thoughts cost more than they bring, the policy learns not to "
+    "think. What may help: a floor, separate credit, whether_after, a price that rises (price_after), ra3-posterior"
+)
+
+
+def label(record: dict[str, Any]) -> str:
+    """An iteration in a few words."""
+    parts = [f"iteration {record['iteration']}: loss {record['loss']:.3f}", f"thinks {record['think']:.3f}"]
+    if record["think"]:
+        parts.append(f"gain {record['gain']:+.3f} a line")
+    parts += [f"{name} {record[key]:.3f}" for key, name in _MEASURED.items() if key in record]
+    return ", ".join([*parts, f"{record['tokens_per_second']:.0f} tokens/s"])
+
+
+_MEASURED = {"held_out_loss": "held out", "pass": "pass"}
+
+
+def save_model(folder: Path, module: Any, tokenizer: Any) -> Path:
+    """Write the model as an ordinary folder: sharded weights put together, adapters merged."""
+    state = distributed.full_state(module)
+    with torch.device("meta"):
+        plain = AutoModelForCausalLM.from_config(module.config, dtype=torch.float32)
+    plain.load_state_dict(state, assign=True)
+    plain.tie_weights()
+    plain.generation_config = module.generation_config
+    return models.save(folder, plain, tokenizer)
