@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
+from rich.console import Console
 
 from experiments.progress import Ticker
 from experiments.registry import EXPERIMENTS, Entry, find, load
@@ -134,16 +135,52 @@ class Midtrain(MidtrainConfig):
         from llm import midtrain
 
         logging.disable_progress_bar()
-        with Ticker(self.iterations) as ticker:
+        console = Console(stderr=True)
+        try:
+            run = midtrain.prepare(self, lambda text: console.print(text, markup=False, highlight=False))
+        except (ValueError, FileNotFoundError) as error:
+            raise InputError(str(error)) from None
+        if run:
             try:
-                run = midtrain.prepare(self, ticker)
-            except (ValueError, FileNotFoundError) as error:
-                raise InputError(str(error)) from None
-            try:
-                folder = run.go() if run else self.out
+                with Ticker(run.left, console) as ticker:
+                    run.go(ticker)
             except midtrain.RunStopped as error:
                 return _fail(str(error), 1)
-        print(f"results: {folder}{os.sep} (the model in {folder / 'model'}{os.sep})")
+        print(f"results: {self.out}{os.sep} (the model in {self.out / 'model'}{os.sep})")
+        return 0
+
+
+@dataclass(frozen=True)
+class ShowThoughts:
+    """Show the thoughts that a run of `ra3 midtrain` found: beside each line κ, its log-likelihood, and their gains."""
+
+    run_folder: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(name="run", metavar="RUN")]
+    """Folder of the run, or a file like its thoughts.jsonl."""
+    program: Annotated[int | None, tyro.conf.arg(metavar="N", help_behavior_hint="(default: all)")] = None
+    """Which program, counted from 1."""
+    html: Annotated[Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="")] = None
+    """Write one HTML file instead, which needs no network."""
+
+    def run(self, registry: Mapping[str, Entry]) -> int:
+        from llm import thoughts
+        from ra3sim import _store
+
+        try:
+            found = list(enumerate(thoughts.load(self.run_folder), 1))
+        except (ValueError, FileNotFoundError) as error:
+            raise InputError(str(error)) from None
+        if self.program is not None:
+            if not 1 <= self.program <= len(found):
+                raise InputError(f"--program: from 1 to {len(found)}, got {self.program}")
+            found = [found[self.program - 1]]
+        if self.html is None:
+            thoughts.show(Console(), found)
+            return 0
+        try:
+            _store.write_text(self.html, thoughts.page(found))
+        except OSError as error:
+            raise InputError(f"--html: {self.html} cannot be written ({error.strerror})") from None
+        print(f"results: {self.html}")
         return 0
 
 
@@ -161,7 +198,7 @@ def _check(jobs: int | None, seed: int | None, out: Path, runs: Path) -> None:
             raise InputError(f"{option}: {folder} cannot be written to")
 
 
-COMMANDS = {"list": List, "reproduce": Reproduce, "verify": Verify, "midtrain": Midtrain}
+COMMANDS = {"list": List, "reproduce": Reproduce, "verify": Verify, "midtrain": Midtrain, "thoughts": ShowThoughts}
 
 
 def main(argv: Sequence[str] | None = None, registry: Mapping[str, Entry] = EXPERIMENTS) -> int:

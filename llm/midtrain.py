@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -63,34 +63,45 @@ def midtrain(config: MidtrainConfig, watcher: Watcher | None = None) -> Path:
         ValueError, FileNotFoundError: what is asked for can't be done; nothing was changed.
         RunStopped: numbers that are not finite, or a full disk; the last good state is kept.
     """
-    run = prepare(config, watcher)
-    return run.go() if run else config.out
+    watcher = Silent() if watcher is None else watcher
+    run = prepare(config, watcher.say)
+    return run.go(watcher) if run else config.out
 
 
-def prepare(config: MidtrainConfig, watcher: Watcher | None = None) -> Run | None:
+def prepare(config: MidtrainConfig, say: Callable[[str], None]) -> Run | None:
     """Read and check all that a run needs, and begin its folder; None if it is finished already.
+
+    Args:
+        say: is told of it, a line at a time.
 
     Raises:
         ValueError, FileNotFoundError: what is asked for can't be done.
     """
-    watcher = Silent() if watcher is None else watcher
     method, world_config = settings(config)
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     folder = RunFolder(config.out, config)
     folder.check()
     if folder.is_done:
-        watcher.say(f"{config.out} is finished already")
+        say(f"{config.out} is finished already")
         return None
     inputs = experts.load(config, world_config.proposals.max_thought)
-    watcher.say(inputs.report)
+    say(inputs.report)
     estep = e_step(config, method, inputs)
     programs = _as_actions(inputs.programs, method, estep)
     digests, device = inputs.digests(), distributed.process().device
     inputs.model.to(device)
-    world = WatchedWorld(programs, world_config, inputs, config, watcher)
+    world = WatchedWorld(programs, world_config, inputs, config.shown)
     folder.begin(str(device), digests)
-    return Run(RA3(world, estep, config.seed), folder, inputs.tokenizer, watcher)
+    ra3 = RA3(world, estep, config.seed)
+    try:
+        state = ra3.load(folder.state)
+    except BaseException:
+        folder.close()
+        raise
+    if state.iteration:
+        say(f"goes on after iteration {state.iteration} of {config.iterations}")
+    return Run(ra3, state, folder, inputs.tokenizer)
 
 
 def settings(config: MidtrainConfig) -> tuple[Method, WorldConfig]:
@@ -140,21 +151,23 @@ def _as_actions(programs: list[Program], method: Method, estep: Any) -> list[Pro
 class WatchedWorld(TextWorld):
     """A `TextWorld` that tells what it does, and writes down programs with their thoughts.
 
+    Args:
+        shown: how many.
+
     Attributes:
+        tell: is called with iterations that are done, and what is being done.
         records: of the last iteration, as `llm.records.describe` makes them.
 
     The record of an iteration also has ``gain``, ``gain_thought`` and ``broken`` (`llm.records.summary`), ``seconds``,
     ``estep_tokens`` (computed) and ``tokens_per_second`` (of both steps).
     """
 
-    def __init__(
-        self, programs: Sequence[Program], world_config: WorldConfig, inputs: Experts, config: MidtrainConfig,
-        watcher: Watcher,
-    ) -> None:  # fmt: skip
-        super().__init__(programs, inputs.model, inputs.lines.closing, world_config, inputs.monitor)
+    def __init__(self, programs: Sequence[Program], config: WorldConfig, inputs: Experts, shown: int) -> None:
+        super().__init__(programs, inputs.model, inputs.lines.closing, config, inputs.monitor)
         self.records: list[dict[str, Any]] = []
         self._lines: Lines = inputs.lines
-        self._shown, self._watcher, self._number = config.shown, watcher, 0
+        self._shown, self._number = shown, 0
+        self.tell: Callable[[float, str], None] = Silent().update
 
     @property
     def model(self) -> Any:
@@ -199,7 +212,7 @@ class WatchedWorld(TextWorld):
         return found
 
     def _tell(self, fraction: float, label: str) -> None:
-        self._watcher.update(self._number - 1 + fraction, f"iteration {self._number}: {label}")
+        self.tell(self._number - 1 + fraction, f"iteration {self._number}: {label}")
 
 
 @dataclass(frozen=True)
@@ -207,18 +220,23 @@ class Run:
     """A run that is ready to go."""
 
     ra3: RA3
+    state: RA3State
     folder: RunFolder
     tokenizer: Any
-    watcher: Watcher
 
-    def go(self) -> Path:
-        """To the end; the folder.
+    @property
+    def left(self) -> int:
+        """Iterations that are left."""
+        return self.folder.config.iterations - self.state.iteration
+
+    def go(self, watcher: Watcher) -> Path:
+        """To the end; the folder. The watcher's count begins with what is left.
 
         Raises:
             RunStopped: as `midtrain`.
         """
         try:
-            history = self._loop()
+            history = self._loop(watcher)
             with writing(self.folder.folder, "the last state is kept"):
                 save_model(self.folder.folder / "model", self.ra3.world.model, self.tokenizer)
                 self.folder.finish(history)
@@ -226,12 +244,11 @@ class Run:
             self.folder.close()
         return self.folder.folder
 
-    def _loop(self) -> tuple[dict[str, Any], ...]:
-        folder, watcher = self.folder, self.watcher
+    def _loop(self, watcher: Watcher) -> tuple[dict[str, Any], ...]:
+        folder, state = self.folder, self.state
         config: MidtrainConfig = folder.config
-        state = self.ra3.load(folder.state)
-        if state.iteration:
-            watcher.say(f"goes on after iteration {state.iteration} of {config.iterations}")
+        before = state.iteration
+        self.ra3.world.tell = lambda done, label: watcher.update(done - before, label)
         with writing(folder.folder):
             folder.metrics(state.history)
             log = Log(folder.folder / "tensorboard", state.history) if config.tensorboard else None
@@ -246,7 +263,7 @@ class Run:
                 folder.metrics(state.history)
                 if log:
                     log.add(record)
-            watcher.update(state.iteration, label(record))
+            watcher.update(state.iteration - before, label(record))
             if record.get("collapsed") and not collapsed:
                 watcher.say(COLLAPSED.format(record["iteration"]))
             collapsed = bool(record.get("collapsed"))

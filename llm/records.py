@@ -136,7 +136,7 @@ def summary(records: Sequence[Mapping[str, Any]]) -> dict[str, float]:
 
 def write(records: Sequence[Mapping[str, Any]]) -> str:
     """As JSON lines."""
-    return "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
+    return "".join(json.dumps(record) + "\n" for record in records)
 
 
 def read(path: Path) -> list[dict[str, Any]]:
@@ -149,7 +149,7 @@ def read(path: Path) -> list[dict[str, Any]]:
     if not path.is_file():
         raise FileNotFoundError(f"thoughts: no file {path}")
     found = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), 1):
         if not line.strip():
             continue
         try:
