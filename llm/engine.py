@@ -155,7 +155,7 @@ class Session:
     Args:
         model: a causal LM of transformers with full attention in all layers.
         rows: B.
-        positions: room for so many tokens in each row at first; it grows as needed.
+        positions: room for so many tokens in each row at first; it grows as needed, at the price of a copy.
 
     Attributes:
         logits: float32 ``(B, V)``, of the token that comes next in each row (rows that have none yet: zeros).
@@ -163,11 +163,13 @@ class Session:
         counts: what was computed so far.
 
     Raises:
-        ValueError: a model with sliding or linear attention layers, or a row longer than the model allows.
+        ValueError: a model with sliding or linear attention layers; in `append`, an empty chunk, rows that do not
+            ascend, or one longer than the model allows.
     """
 
     def __init__(self, model: Any, rows: int, positions: int = 64) -> None:
-        kinds = set(getattr(model.config, "layer_types", None) or ["full_attention"])
+        usual = "sliding_attention" if getattr(model.config, "sliding_window", None) else "full_attention"
+        kinds = set(getattr(model.config, "layer_types", None) or [usual])
         if kinds != {"full_attention"}:
             raise ValueError(
                 f"model: {type(model).__name__} has layers with {', '.join(sorted(kinds))}; a session needs full "
@@ -193,6 +195,10 @@ class Session:
             before it. None with ``score=False``.
         """
         sizes = np.array([len(chunk) for chunk in chunks])
+        if not sizes.all():
+            raise ValueError("chunks: give each row one id or more")
+        if (np.diff(rows) <= 0).any():
+            raise ValueError("rows: must ascend, each at most once")
         found: list[Any] = [None] * len(rows)
         for group in _buckets(sizes):
             width = int(sizes[group].max())
@@ -208,7 +214,10 @@ class Session:
         start = self.lengths[rows]
         ends = start + sizes
         if ends.max() > self._limit:
-            raise ValueError(f"max_tokens: a row of {ends.max()} tokens is longer than the model's {self._limit}")
+            raise ValueError(
+                f"chunks: a row of {ends.max()} tokens is longer than the model's {self._limit}; use shorter programs "
+                "or thoughts"
+            )
         width = ids.shape[1]
         positions = torch.from_numpy(start[:, None] + np.arange(width)).to(self.device)
         reach = int((start + width).max())
@@ -222,10 +231,13 @@ class Session:
             mask = torch.zeros(seen.shape, dtype=dtype, device=self.device)
             mask = mask.masked_fill(~seen, torch.finfo(dtype).min)[:, None]
         tokens = torch.from_numpy(ids).to(self.device)
+        # Logits are large: without scores, only those of the rows' last tokens are made.
+        last = np.arange(width) if score else np.unique(sizes - 1)
+        keep = {"logits_to_keep": torch.from_numpy(last).to(self.device)} if len(last) < width else {}
         # The positions of padded tokens could pass the end of a table of learnt positions.
         logits = self.model(
             input_ids=tokens, position_ids=positions.clamp(max=self._limit - 1), attention_mask=mask,
-            past_key_values=self._cache, use_cache=True,
+            past_key_values=self._cache, use_cache=True, **keep,
         ).logits  # fmt: skip
         self.counts.computed += ids.size
         self.counts.needed += int(sizes.sum())
@@ -237,10 +249,11 @@ class Session:
             if width > 1:
                 values[:, 1:] = _pick(logits[:, :-1].float(), tokens[:, 1:]).cpu().numpy()
             values[start == 0, 0] = np.nan
-        last = logits[torch.arange(len(rows)), torch.from_numpy(sizes - 1)].float()
+        places = torch.from_numpy(np.searchsorted(last, sizes - 1))
+        following = logits[torch.arange(len(rows)), places].float()
         if not self.logits.shape[1]:
-            self.logits = torch.zeros(len(self.lengths), last.shape[-1], device=self.device)
-        self.logits[chosen] = last
+            self.logits = torch.zeros(len(self.lengths), following.shape[-1], device=self.device)
+        self.logits[chosen] = following
         self.lengths[rows] = ends
         return values
 
@@ -260,16 +273,13 @@ def _pick(logits: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
 def _buckets(sizes: np.ndarray) -> list[np.ndarray]:
     """Indices in groups of nearly equal sizes, each ascending, so that little of what is computed is padding."""
     order = np.argsort(sizes, kind="stable")
-    groups, first = [], 0
-    total = 0
-    for place, k in enumerate(order):
-        total += int(sizes[k])
-        following = sizes[order[place + 1]] if place + 1 < len(order) else None
-        count = place + 1 - first
-        if following is None or (following * (count + 1) - total - following) > PADDING * (total + following):
-            groups.append(np.sort(order[first : place + 1]))
-            first, total = place + 1, 0
-    return groups
+    cuts, count, total = [], 0, 0
+    for size, at, more in zip(*np.unique(sizes[order], return_index=True, return_counts=True), strict=True):
+        if count and size * count - total > PADDING * (total + size * more):
+            cuts.append(int(at))
+            count = total = 0
+        count, total = count + more, total + size * more
+    return [np.sort(group) for group in np.split(order, cuts)]
 
 
 @dataclass
@@ -323,8 +333,16 @@ class _Cache(Cache):
         return seen if self._everyone else tuple(part.index_select(0, self._index) for part in seen)
 
     def select(self, index: torch.Tensor, used: int) -> None:
-        self.rows, self.room = len(index), max(used, 1)
+        own = torch.arange(len(index), device=index.device)
+        # Few rows change places when a few groups are resampled.
+        into = torch.nonzero(index != own)[:, 0] if len(index) == self.rows else own
         for buffer in self.buffers:
-            if buffer.keys is not None:
-                buffer.keys = buffer.keys[:, :, : self.room].index_select(0, index)
-                buffer.values = buffer.values[:, :, : self.room].index_select(0, index)
+            for name in ("keys", "values"):
+                old = getattr(buffer, name)
+                if old is None:
+                    continue
+                moved = old[:, :, :used].index_select(0, index[into])
+                if len(index) != self.rows:
+                    setattr(buffer, name, old.new_zeros(len(index), *old.shape[1:]))
+                getattr(buffer, name)[into, :, :used] = moved
+        self.rows = len(index)
