@@ -60,6 +60,9 @@ class Program:
             raise ValueError(f"cuts: must rise from at least 1 to {n}, one line or more, got {self.cuts.tolist()}")
         if ((self.split < 0) | (self.split >= lengths)).any():
             raise ValueError("split: every line needs a token after its decision")
+        before = np.repeat(self.cuts[:-1] + self.split, lengths) > np.arange(self.cuts[0], n)
+        if self.content[self.cuts[0] :][before].any():
+            raise ValueError("split: what stands before a decision is white space; none of it may be content")
         first = self.ids[self.cuts[:-1] + self.split]
         if ((self.marker >= 0) & (first == self.marker)).any():
             raise ValueError("marker: a line that begins with the marker can't be told from a thought; give -1 there")

@@ -88,8 +88,12 @@ class TextRollouts:
         for i, program in enumerate(programs):
             self._marker[i, : len(program)] = program.marker
         pairs = zip(programs, numbers, strict=True)
-        self._uniforms = [_uniforms(program, number, group, proposals, seed) for program, number in pairs]
         B = len(programs) * group
+        self._uniforms = np.zeros((B, T, 1 + proposals.max_thought))
+        for i, (program, number) in enumerate(pairs):
+            self._uniforms[i * group : (i + 1) * group, : len(program)] = _uniforms(
+                program, number, group, proposals, seed
+            )
         self.thoughts: list[list[Any]] = [[None] * len(programs[b // group]) for b in range(B)]
         self.closed = np.ones((B, T), bool)
         self.think = np.zeros((B, T), bool)
@@ -103,7 +107,7 @@ class TextRollouts:
         self.counts = self._sessions[0].counts
 
     def _begin(self, model: Any, starts: list[np.ndarray]) -> Session:
-        session = Session(model, len(starts), max(map(len, starts)))
+        session = Session(model, len(starts), max(len(program.ids) for program in self.programs))
         session.append(np.arange(len(starts)), starts, score=False)
         session.select(np.repeat(np.arange(len(starts)), self.group))
         return session
@@ -113,8 +117,7 @@ class TextRollouts:
         policy, reward = self._sessions[0], self._sessions[-1]
         own = self._decide(policy, rows, t)
         log_think, log_act, credit = self._raise(*own)
-        uniforms = np.array([self._uniforms[b // self.group][b % self.group, t, 0] for b in rows])
-        think = uniforms < np.exp(log_think)
+        think = self._uniforms[rows, t, 0] < np.exp(log_think)
         scorer = own if reward is policy else self._decide(reward, rows, t)
         log_q_what, log_p_what = self._write(rows[think], t)
         likelihood = self._advance(rows, think, scorer[1], t)
@@ -128,14 +131,17 @@ class TextRollouts:
             log_prior = np.where(think, -self.price, 0.0)
             log_p_what = log_q_what
         log_prior[think] += log_p_what
-        bonus = np.zeros(len(rows))
-        bonus[think] = [-self.proposals.format_penalty * self._ill_formed(b, t) for b in rows[think]]
-        knobs = self.proposals
-        length = np.array([max(self._lines[b // self.group].length[t], 1) for b in rows], float)
+        length = bonus = None
+        if self.proposals.per_token:
+            tokens = [max(line.length[t], 1) if t < len(line.length) else 1 for line in self._lines]
+            length = np.repeat(np.array(tokens, float)[:, None], self.group, 1)
+        if self.proposals.format_penalty:
+            bonus = np.zeros(len(rows))
+            bonus[think] = [-self.proposals.format_penalty * self._ill_formed(b, t) for b in rows[think]]
+            bonus = self._full(rows, bonus)
         return Step(
-            self._full(rows, think, False), self._full(rows, log_q), self._full(rows, log_prior),
-            self._full(rows, likelihood), self._full(rows, length, 1.0) if knobs.per_token else None,
-            self._full(rows, bonus) if knobs.format_penalty else None,
+            self._full(rows, think), self._full(rows, log_q), self._full(rows, log_prior),
+            self._full(rows, likelihood), length, bonus,
         )  # fmt: skip
 
     def think_probability(self) -> np.ndarray:
@@ -159,9 +165,9 @@ class TextRollouts:
     def _ill_formed(self, b: int, t: int) -> bool:
         return not self.closed[b, t] or not self.thoughts[b][t]
 
-    def _full(self, rows: np.ndarray, values: np.ndarray, fill: Any = 0.0) -> np.ndarray:
-        """``(I, G)`` from the values of some rows."""
-        full = np.full(len(self.thoughts), fill, dtype=values.dtype)
+    def _full(self, rows: np.ndarray, values: np.ndarray) -> np.ndarray:
+        """``(I, G)`` from the values of some rows; 0 elsewhere."""
+        full = np.zeros(len(self.thoughts), values.dtype)
         full[rows] = values
         return full.reshape(-1, self.group)
 
@@ -189,50 +195,61 @@ class TextRollouts:
             return np.log(new), np.where(raised, np.log1p(-floor) + log_act, log_act), share
 
     def _write(self, rows: np.ndarray, t: int) -> tuple[np.ndarray, np.ndarray]:
-        """Let these rows think; the log-probabilities of what they thought under policy and reward model."""
+        """Let these rows think; the log-probabilities of what they thought as it was drawn, and under the reward model.
+
+        The end of a thought is an event, whichever token it was; where the limit cut it off, there is none.
+        """
         policy, reward = self._sessions[0], self._sessions[-1]
-        log_q = np.zeros(len(rows))
+        log_q, log_p = np.zeros(len(rows)), np.zeros(len(rows))
         if not len(rows):
-            return log_q, log_q
+            return log_q, log_p
+        most, temperature = self.proposals.max_thought, self.proposals.temperature
         markers = self._marker[rows // self.group, t][:, None]
         policy.append(rows, markers, score=False)
-        written: dict[int, list[int]] = {int(b): [] for b in rows}
-        place = {int(b): k for k, b in enumerate(rows)}
-        going = rows
-        for j in range(self.proposals.max_thought + 1):
-            logits = policy.logits[policy.index(going)] / self.proposals.temperature
-            log_end = (logits[:, self._closing[: logits.shape[-1]]].logsumexp(-1) - logits.logsumexp(-1)).double()
-            if j == self.proposals.max_thought:
-                self.closed[going, t] = False
-                break
-            uniforms = np.array([self._uniforms[b // self.group][b % self.group, t, j + 1] for b in going])
-            token, log_p = draw(logits, uniforms)
+        written, size = np.zeros((len(rows), most), np.int64), np.full(len(rows), most)
+        going = np.arange(len(rows))
+        for j in range(most):
+            logits = policy.logits[policy.index(rows[going])]
+            token, log_drawn = draw(logits, self._uniforms[rows[going], t, j + 1], temperature)
             ended = self._closing[token].cpu().numpy()
-            where = [place[int(b)] for b in going]
-            log_q[where] += np.where(ended, log_end.cpu().numpy(), log_p.double().cpu().numpy())
+            log_q[going] += self._log_event(logits / temperature, log_drawn, ended)
+            if reward is policy:
+                plain = log_drawn if temperature == 1 else logits.log_softmax(-1).gather(-1, token[:, None])[:, 0]
+                log_p[going] += self._log_event(logits, plain, ended)
             token = token.cpu().numpy()
+            size[going[ended]] = j
             going, token = going[~ended], token[~ended]
-            for b, w in zip(going.tolist(), token.tolist(), strict=True):
-                written[b].append(w)
+            written[going, j] = token
             if not len(going):
                 break
-            policy.append(going, token[:, None], score=False)
-        for b, thought in written.items():
-            self.thoughts[b][t] = tuple(thought)
-        if reward is policy:
-            return log_q, log_q
-        chunks = [[m, *written[int(b)]] for b, m in zip(rows, markers[:, 0].tolist(), strict=True)]
-        values = reward.append(rows, chunks)
-        logits = reward.logits[reward.index(rows)]
-        log_end = (logits[:, self._closing[: logits.shape[-1]]].logsumexp(-1) - logits.logsumexp(-1)).cpu().numpy()
-        return log_q, np.array([v[1:].sum() for v in values], float) + np.where(self.closed[rows, t], log_end, 0)
+            policy.append(rows[going], token[:, None], score=False)
+        closed = size < most
+        self.closed[rows, t] = closed
+        for b, ids, length in zip(rows.tolist(), written.tolist(), size.tolist(), strict=True):
+            self.thoughts[b][t] = tuple(ids[:length])
+        if reward is not policy:
+            chunks = [[m, *self.thoughts[b][t]] for b, m in zip(rows.tolist(), markers[:, 0].tolist(), strict=True)]
+            values = reward.append(rows, chunks)
+            log_p += [value[1:].sum() for value in values]
+            log_p += self._log_event(reward.logits[reward.index(rows)], torch.zeros(len(rows)), closed)
+        return log_q, log_p
+
+    def _log_event(self, logits: torch.Tensor, log_token: torch.Tensor, ended: np.ndarray) -> np.ndarray:
+        """``(b,)``: log-probability of a token, or, where a thought has ended, of all that end it together."""
+        found = log_token.double().cpu().numpy()
+        if ended.any():
+            some = logits[torch.from_numpy(ended).to(logits.device)]
+            log_end = some[:, self._closing[: logits.shape[-1]]].logsumexp(-1) - some.logsumexp(-1)
+            found[ended] = log_end.double().cpu().numpy()
+        return found
 
     def _advance(self, rows: np.ndarray, think: np.ndarray, log_act: np.ndarray, t: int) -> np.ndarray:
         """Append the expert's line t, and the white space of the next; log-likelihood of the line's content."""
         lines = [self._lines[b // self.group] for b in rows]
         chunks = [line.after_thought[t] if new else line.after_act[t] for line, new in zip(lines, think, strict=True)]
-        for session in self._sessions[:-1]:
-            session.append(rows, chunks, score=False)
+        if t + 1 < self.mask.shape[1]:
+            for session in self._sessions[:-1]:
+                session.append(rows, chunks, score=False)
         values = self._sessions[-1].append(rows, chunks)
         masks = [
             line.content_thought[t] if new else line.content_act[t] for line, new in zip(lines, think, strict=True)
