@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -14,7 +15,7 @@ import torch
 from llm import distributed
 from llm.gains import gains
 from llm.mstep import TrainConfig, Trainer, batches
-from llm.program import CONTENT, END, MARKER, THOUGHT, Program, Row, Thoughts, assemble
+from llm.program import CONTENT, END, THOUGHT, Program, Row, Thoughts, assemble
 from llm.rollouts import Proposals, TextRollouts
 from ra3sim.abstraction import ThoughtPrice
 from ra3sim.abstraction.interface import World
@@ -102,6 +103,13 @@ class WorldConfig:
             value = getattr(self, name)
             if value is not None and value < least:
                 raise ValueError(f"{name}: must be at least {least}, got {value}")
+        if self.policy == "copy" and self.policy_train is None:
+            raise ValueError("policy_train: a copy that thinks has to be trained; say how, e.g. TrainConfig(rate=1e-4)")
+        if self.policy == "shared" and self.policy_train and self.policy_train.lora != self.train.lora:
+            raise ValueError(
+                f"policy_train: weights that are shared need the same lora as train ({self.train.lora}), got "
+                f"{self.policy_train.lora}; or use policy='copy'"
+            )
 
 
 @dataclass(frozen=True)
@@ -134,21 +142,35 @@ class TextWorld(World[TextModel, TextModel, Evidence]):
     ) -> None:  # fmt: skip
         if not programs:
             raise ValueError("programs: none given")
-        longest, most = max(len(program.ids) for program in programs), module.config.max_position_embeddings
-        if longest > most:
+        about = module.config.get_text_config()
+        longest, most = max(len(program.ids) for program in programs), getattr(about, "max_position_embeddings", None)
+        if most is not None and longest > most:
             raise ValueError(f"programs: one has {longest} tokens, and the model takes {most}; leave long ones out")
+        if (largest := max(program.ids.max() for program in programs)) >= about.vocab_size:
+            raise ValueError(
+                f"programs: one has the id {largest}, but the model knows {about.vocab_size} tokens; use its own "
+                "tokenizer"
+            )
         self.programs, self.config, self.monitor = programs, config, monitor
         self.prior = ThoughtPrice(None, config.price, start=0)
-        padded = np.zeros(max(len(closing), module.config.vocab_size), bool)
+        # Ids that no token has close a thought too.
+        padded = np.ones(max(len(closing), about.vocab_size), bool)
         padded[: len(closing)] = closing
         self._closing = torch.from_numpy(padded)
         needs_base = config.reward == "base" or config.min_gain is not None
         self.base = frozen(module) if needs_base else None
+        # What tells runs apart, beside the settings: programs, and weights that a saved state does not hold.
+        parts = [program.ids for program in programs]
+        if needs_base or config.train.lora:
+            parts += [weight.detach().float().cpu().numpy() for weight in module.parameters()]
+        self._digest = digest(parts)
+        own = copy.deepcopy(module) if config.policy == "copy" else module
         trainer = Trainer(module, self._closing, config.train)
+        if self.base is not None:
+            self.base.to(trainer.process.device, torch.float32)
         self._model = TextModel(module, trainer)
         self._policy = self._model
         if config.policy_train is not None:
-            own = copy.deepcopy(module) if config.policy == "copy" else module
             # Moments of its own: the policy gradient's are of another size.
             self._policy = TextModel(own, Trainer(own, self._closing, config.policy_train))
         self._fixed: Any = None
@@ -176,7 +198,8 @@ class TextWorld(World[TextModel, TextModel, Evidence]):
         self, model: TextModel, policy: TextModel, batch: np.ndarray, group: int, seed: np.random.SeedSequence,
         floor: float = 0.0,
     ) -> Rolled:  # fmt: skip
-        reward = self.base if self.config.reward == "base" else self._fixed or model.module
+        fixed = model.module if self._fixed is None else self._fixed
+        reward = self.base if self.config.reward == "base" else fixed
         return Rolled(self, policy.module, reward, batch, group, seed, floor)
 
     def improve(
@@ -188,7 +211,8 @@ class TextWorld(World[TextModel, TextModel, Evidence]):
             # The reward's weights stay those of the step's beginning while the policy moves.
             self._fixed = frozen(policy.module)
         rows, decisions = rollouts.gradient_rows(whether, what, self.config.anchor)
-        policy.trainer.update(rows, normaliser=max(decisions, 1), rate=rate * self.config.policy_train.rate)
+        trainer = policy.trainer
+        trainer.update(rows, normaliser=max(decisions, 1), rate=rate * trainer.config.rate_at(trainer.updates))
         return policy
 
     def fit(self, model: TextModel, evidence: Evidence) -> TextModel:
@@ -208,12 +232,9 @@ class TextWorld(World[TextModel, TextModel, Evidence]):
             losses.append(found["loss"])
             tokens += found["tokens"]
             seconds += found["seconds"]
-        self._fitted = {
-            "loss": float(np.mean(losses)) if losses else float("nan"),
-            "tokens": tokens,
-            "fit_seconds": seconds,
-        }
-        self._fitted |= evidence.quantities
+        self._fitted = {"tokens": tokens, "fit_seconds": seconds} | evidence.quantities
+        if losses:
+            self._fitted["loss"] = float(np.mean(losses))
         return model
 
     def filtered(self, found: dict[int, tuple[Annotation, ...]]) -> Evidence:
@@ -239,7 +260,7 @@ class TextWorld(World[TextModel, TextModel, Evidence]):
         return self._fitted | (self.monitor(model.module) if self.monitor else {})
 
     def describe(self) -> str:
-        return f"{len(self.programs)} programs, {self.config!r}"
+        return f"{len(self.programs)} programs ({self._digest}), {self.config!r}"
 
     def save(self, folder: Path, model: TextModel, policy: TextModel) -> None:
         for name, part in (("model", model), ("policy", policy)):
@@ -279,9 +300,12 @@ class Rolled(TextRollouts):
         found = {}
         for i, number in enumerate(self.batch):
             key = (*self._evidence_seed.spawn_key, int(number), self.group, 1)
-            uniform = np.random.default_rng(np.random.SeedSequence(self._evidence_seed.entropy, spawn_key=key)).random()
-            members = np.searchsorted(np.cumsum(weights[i]), (np.arange(count) + uniform) / count * weights[i].sum())
-            found[int(number)] = tuple(self._annotation(i * self.group + min(g, self.group - 1)) for g in members)
+            rng = np.random.default_rng(np.random.SeedSequence(self._evidence_seed.entropy, spawn_key=key))
+            uniform, total = rng.random(), np.cumsum(weights[i])
+            places = np.minimum((np.arange(count) + uniform) / count * total[-1], np.nextafter(total[-1], 0))
+            members = np.searchsorted(total, places, side="right")
+            # In any order, so that each annotation by itself is drawn in proportion too.
+            found[int(number)] = tuple(self._annotation(i * self.group + int(g)) for g in rng.permutation(members))
         return self.world.filtered(found)
 
     def _annotation(self, b: int) -> Annotation:
@@ -294,14 +318,12 @@ class Rolled(TextRollouts):
         for b, thoughts in enumerate(self.thoughts):
             i, g = divmod(b, self.group)
             row = assemble(self.programs[i], thoughts, closed=self.closed[b, : len(thoughts)].tolist())
-            latent = np.isin(row.kind, (MARKER, THOUGHT))
             end = (row.kind == END) & (row.weight > 0)
             line = np.maximum(row.line, 0)
-            weight = np.where(latent | end, what[i, g][line], 0)
-            weight = np.where(end & ~latent, what[i, g][row.line], weight)
+            weight = np.where((row.kind == THOUGHT) | end, what[i, g][line], 0)
             decision = np.where(row.marker >= 0, (whether[i, g] * self.credit[b])[line], 0)
             if anchor:
-                code = (row.kind == CONTENT) & ~end
+                code = row.kind == CONTENT
                 weight = weight + anchor * code * decisions / max(code.sum() * len(self.thoughts), 1)
             rows.append(
                 replace(row, weight=weight.astype(np.float32), decision_weight=decision.astype(np.float32), close=end)
@@ -316,6 +338,15 @@ def _restore(part: TextModel, weights: dict[str, torch.Tensor]) -> None:
     with torch.no_grad():
         for name, tensor in part.module.state_dict().items():
             tensor.copy_(distributed.like(weights[name], tensor))
+
+
+def digest(arrays: Sequence[np.ndarray]) -> str:
+    """Twelve letters that tell arrays apart."""
+    found = hashlib.sha256()
+    for array in arrays:
+        found.update(f"{array.dtype}{array.shape}".encode())
+        found.update(np.ascontiguousarray(array))
+    return found.hexdigest()[:12]
 
 
 def frozen(module: Any) -> Any:
