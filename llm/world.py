@@ -99,6 +99,8 @@ class WorldConfig:
         for name in ("price", "anchor"):
             if not 0 <= getattr(self, name) < np.inf:
                 raise ValueError(f"{name}: must be a number, 0 or more, got {getattr(self, name)}")
+        if self.min_gain is not None and np.isnan(self.min_gain):
+            raise ValueError(f"min_gain: must be a number, or None, got {self.min_gain}")
         for name, least in (("annotations", 1), ("updates", 0), ("seed", 0), ("programs", 1)):
             value = getattr(self, name)
             if value is not None and value < least:
