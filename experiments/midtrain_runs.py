@@ -172,15 +172,16 @@ def run(
     method = METHODS[variant.method]
     method = method.choose(**variant.choices) if variant.choices else method
     estep = method.estep or Given(_given(variant, text, experts), variant.about)
+    total = budget.rounds * updates
     train = TrainConfig(
-        rate=budget.rate, batch=budget.batch, warmup=20, schedule="linear", total=budget.rounds * updates,
+        rate=budget.rate, batch=budget.batch, warmup=min(20, total // 4), schedule="linear", total=total,
         **variant.train,
     )  # fmt: skip
     everything = isinstance(estep, NoThoughts | Given)
     config = WorldConfig(
-        updates=updates, programs=None if everything else budget.per_round, seed=seed, train=train, proposals=Proposals(**method.proposals),
+        updates=updates, programs=None if everything else budget.per_round, seed=seed, train=train,
         policy_train=TrainConfig(rate=method.policy_rate, batch=budget.batch) if method.policy_rate else None,
-        **method.world,
+        proposals=Proposals(**method.proposals), **method.world,
     )  # fmt: skip
     held = text.world.held_out_tasks(5 * budget.held_out, seed)
     unseen = [text.world.program(task) for task in held[: budget.held_out]]
