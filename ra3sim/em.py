@@ -22,6 +22,7 @@ import re
 import shutil
 import tempfile
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
@@ -155,11 +156,8 @@ class PolicyGradient:
             charged = _later_thoughts(world, steps.think)
             price = world.prior.price * charge if charge else 0.0
             rewards = step_rewards(steps.log_likelihood, charged, price, length=steps.length, mask=mask)
-            return (
-                rewards
-                if steps.bonus is None
-                else rewards + steps.bonus * array_namespace(rewards).astype(mask, rewards.dtype)
-            )
+            # Chosen, not multiplied: after a trajectory's end a bonus may be anything.
+            return rewards if steps.bonus is None else rewards + array_namespace(rewards).where(mask, steps.bonus, 0.0)
         return elbo_rewards(steps.log_likelihood, steps.log_prior, steps.log_q, mask)
 
     def advantages(self, rewards: Any, steps: Step, mask: Any) -> tuple[Any, Any]:
@@ -394,7 +392,8 @@ def run_smc(rollouts: Rollouts, uniforms: np.ndarray, *, threshold: float = 0.5,
         settled = log_weights + increments - smc.log_evidence[:, None]
         if lag and bool(xp.any(again)):
             # What decides is known before the next latents are drawn, so the estimate stays unbiased.
-            thinks = xp.sum(xp.exp(settled) * rollouts.think_probability(), axis=-1)
+            ask = getattr(rollouts, "think_probability", None) or partial(Rollouts.think_probability, rollouts)
+            thinks = xp.sum(xp.exp(settled) * ask(), axis=-1)
             again = again & (thinks >= lag)
         log_weights = xp.where(again[:, None], smc.log_weights, settled)
         if bool(xp.any(again)):

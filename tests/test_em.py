@@ -160,6 +160,60 @@ def test_whether_to_think_can_wait():
         assert (found.what != policy.what).any()
 
 
+@pytest.mark.parametrize("after,charges", [(0, [1, 1, 1]), (1, [0, 1, 1]), (4, [0, 0.25, 0.5, 0.75, 1, 1])])
+def test_the_price_rises_to_its_height(after, charges):
+    world, model, policy = world_and_policy("price", 1)
+    thoughts_of = FEW.num_steps / len(FEW)
+    for iteration, charge in enumerate(charges):
+        estep = PolicyGradient(updates=0, price_after=after)
+        found = estep.run(world, model, policy, None, iteration, np.random.SeedSequence(0)).quantities
+        asked = charge * world.prior.price * found["think"] * thoughts_of
+        assert found["elbo"] == pytest.approx(found["likelihood"] - asked, rel=1e-12)
+    # What is trained is what is asked: as with a world where that is the price.
+    estep = PolicyGradient(updates=2, price_after=after)
+    one = estep.run(world, model, policy, None, len(charges) - 2, np.random.SeedSequence(0)).policy
+    world.prior = ThoughtPrice(3, world.prior.price * charges[-2], start=1)
+    two = PolicyGradient(updates=2).run(world, model, policy, None, 0, np.random.SeedSequence(0)).policy
+    np.testing.assert_allclose(one.whether, two.whether, atol=1e-12)
+
+
+def test_an_infinite_price_is_asked_from_its_start_only():
+    world, model, policy = world_and_policy("price", 1)
+    world.prior = ThoughtPrice(3, math.inf, start=1)
+    estep = PolicyGradient(updates=1, price_after=1)
+    assert math.isfinite(estep.run(world, model, policy, None, 0, np.random.SeedSequence(0)).quantities["elbo"])
+    with pytest.raises(ValueError, match="whose reward is infinite"):
+        estep.run(world, model, policy, None, 1, np.random.SeedSequence(0))
+
+
+def test_a_bonus_is_part_of_the_reward():
+    """One of -0.3 for each thought is a price that is higher by 0.3; after the end it may be anything."""
+    world, model, policy = world_and_policy("price", 1)
+    estep = PolicyGradient(updates=3)
+
+    class Fined:
+        def __init__(self, inner):
+            self.inner = inner
+
+        def __getattr__(self, name):
+            return getattr(self.inner, name)
+
+        def step(self, t):
+            step = self.inner.step(t)
+            return step._replace(bonus=np.where(self.inner.mask[:, [t]], -0.3 * step.think, np.nan))
+
+    fined = TableWorld(FEW, world.prior, model=model)
+    fined.rollouts = lambda *args: Fined(world.rollouts(*args))
+    fined.improve = lambda policy, rollouts, *rest: world.improve(policy, rollouts.inner, *rest)
+    one = estep.run(fined, model, policy, None, 0, np.random.SeedSequence(0))
+    free = estep.run(world, model, policy, None, 0, np.random.SeedSequence(0))
+    world.prior = ThoughtPrice(3, world.prior.price + 0.3, start=1)
+    two = estep.run(world, model, policy, None, 0, np.random.SeedSequence(0))
+    np.testing.assert_allclose(one.policy.whether, two.policy.whether, atol=1e-12)
+    assert one.quantities["elbo"] == pytest.approx(two.quantities["elbo"], rel=1e-12)
+    assert np.abs(one.policy.whether - free.policy.whether).max() > 1e-3
+
+
 def test_the_rate_is_a_factor_and_falls_with_anneal():
     world, model, policy = world_and_policy("temporal")
 
@@ -176,15 +230,94 @@ def test_the_rate_is_a_factor_and_falls_with_anneal():
 # ---- hindsight ----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("kind,start,threshold", [("temporal", None, 0.0), ("option", 1, 0.5), ("temporal", 1, 1.0)])
-def test_the_evidence_is_unbiased(kind, start, threshold):
-    trajectories = random_trajectories(3, (5,), states=2, actions=2)
-    world, model, policy = world_and_policy(kind, start, trajectories=trajectories)
-    exact = math.exp(log_likelihood(model, trajectories)[0])
-    estep = Posterior(candidates=3, threshold=threshold)
-    draws = [math.exp(estep.run(world, model, policy, None, 0, seed).quantities["log_marginal"]) for seed in seeds(400)]
-    assert_mean(np.mean(draws), np.std(draws) / math.sqrt(len(draws)), exact, tests=3)
+@pytest.mark.parametrize(
+    "kind,start,threshold,lag,floor",
+    [
+        ("temporal", None, 0.0, 0.0, 0.0), ("option", 1, 0.5, 0.0, 0.0), ("temporal", 1, 1.0, 0.0, 0.3),
+        ("temporal", None, 1.0, 0.06, 0.0), ("option", 1, 1.0, 0.6, 0.3),
+    ],
+)  # fmt: skip
+def test_the_evidence_is_unbiased(kind, start, threshold, lag, floor):
+    one, many = random_trajectories(3, (5,), states=2, actions=2), 3000
+    world, model, policy = world_and_policy(kind, start, trajectories=copies(one, many))
+    exact = math.exp(log_likelihood(model, one)[0])
+    rollouts = world.rollouts(model, policy, None, 3, np.random.SeedSequence(0), floor)
+    uniforms = np.random.default_rng(1).random((many, 5))
+    smc = em.run_smc(rollouts, uniforms, threshold=threshold, lag=lag)
+    draws = np.exp(smc.log_evidence)
+    error = draws.std() / math.sqrt(many)
+    assert_mean(draws.mean(), error, exact, tests=5)
+    assert error < 0.03 * exact, "the test would see nothing"
+    if threshold == 1:
+        # With a lag some of what the threshold asks for is left out.
+        assert 0.3 < smc.resampled.mean() < 3.7 if lag else (smc.resampled == 4).all()
+    estep = Posterior(candidates=3, threshold=threshold, lag=lag, floor=floor)
+    found = estep.run(world, model, policy, None, 0, np.random.SeedSequence(2)).quantities
+    assert_mean(found["log_marginal"], math.sqrt(2) * smc.log_evidence.std() / math.sqrt(many), smc.log_evidence.mean())
+
+
+def test_a_lag_waits_until_a_thought_is_likely():
+    trajectories = random_trajectories(0, (2,) * 20)
+    world, model, policy = world_and_policy("temporal", 1, trajectories=trajectories)
+
+    def rolled():
+        return world.rollouts(model, policy, None, 6, np.random.SeedSequence(0))
+
+    rollouts = rolled()
+    step = rollouts.step(0)
+    weights = np.exp(step.log_likelihood + step.log_prior - step.log_q)
+    means = (weights / weights.sum(1, keepdims=True) * rollouts.think_probability()).sum(1)
+    uniforms = np.random.default_rng(0).random((20, 2))
+    for lag in (0.0, means.min() - 1e-9, np.median(means), means.max() - 1e-9, means.max() + 1e-9):
+        smc = em.run_smc(rolled(), uniforms, threshold=1.0, lag=lag)
+        np.testing.assert_array_equal(smc.resampled, means >= lag)
+        np.testing.assert_allclose(smc.weights.sum(1), 1)
+    assert means.min() < np.median(means) < means.max()
+
+
+def test_latents_need_not_be_counted_to_have_a_price():
+    world, model, policy = world_and_policy("price", 1)
+    found = []
+    for latents in (3, None):
+        world.prior = ThoughtPrice(latents, 0.5, start=1)
+        for estep in (PolicyGradient(updates=2), Posterior(candidates=4)):
+            found.append(estep.run(world, model, policy, None, 0, np.random.SeedSequence(0)).quantities)
+    assert found[:2] == found[2:]
+    think = np.array([True, False])
+    np.testing.assert_array_equal(ThoughtPrice(None, 0.5).log_prob(think), [-0.5, 0.0])
+    with pytest.raises(ValueError, match=r"num_latents: latents that are not counted have no temporal prior"):
+        ThoughtPrice(None, 0.5).temporal()
+    for latents, start, message in (
+        (None, -1, "start: must be 0 or more, got -1"),
+        (0, None, "num_latents: must be at least 1"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            ThoughtPrice(latents, 0.5, start)
+    with pytest.raises(ValueError, match="num_latents: must be a whole number, got None"):
+        TemporalPrior(None, 0.5)
+
+
+@pytest.mark.parametrize("kind,start", [("temporal", None), ("option", 1)])
+def test_tables_know_the_probability_of_the_next_thought(kind, start):
+    world, model, policy = world_and_policy(kind, start)
+    rollouts = world.rollouts(model, policy, None, 3000, np.random.SeedSequence(1), 0.2)
+    for t in range(3):
+        before = rollouts.think_probability() if t else None
+        step = rollouts.step(t)
+        if t:
+            there = rollouts.mask[:, t]
+            error = np.sqrt((before * (1 - before)).mean(1) / 3000)
+            assert (np.abs(step.think.mean(1) - before.mean(1)) <= z_limit(12) * error)[there].all()
+            # and for each latent by itself, as the table has it
+            y = rollouts.latents[..., t - 1]
+            kept = policy.table(0.2)[rollouts.context[:, None, t], y, y]
+            np.testing.assert_allclose(before[there], 1 - kept[there])
+
+
+def test_a_world_without_think_probabilities_has_no_lag():
+    world = planted_bandits(3, 4)
+    with pytest.raises(ValueError, match=r"lag: Pulls does not say how probable a thought is; use lag=0"):
+        (ra3 := RA3(world, Posterior(candidates=4, threshold=1.0, lag=0.5))).step(ra3.init())
 
 
 @pytest.mark.slow
@@ -455,11 +588,15 @@ def test_unknown_e_steps_and_bad_settings_are_refused():
         RA3(world, 3)
     for knob, value in (
         ("group", 1), ("group", 2.5), ("updates", -1), ("rate", 0.0), ("rate", math.nan), ("credit", "none"),
-        ("horizon", "far"), ("floor", 1.0), ("floor", -0.1),
+        ("horizon", "far"), ("floor", 1.0), ("floor", -0.1), ("price_after", -1), ("price_after", 0.5),
+        ("whether_after", -1),
     ):  # fmt: skip
         with pytest.raises(ValueError, match=f"^{knob}: "):
             PolicyGradient(**{knob: value})
-    for knob, value in (("candidates", 0), ("threshold", -1.0), ("threshold", math.nan), ("floor", 1.0)):
+    for knob, value in (
+        ("candidates", 0), ("threshold", -1.0), ("threshold", math.nan), ("floor", 1.0), ("lag", -0.1), ("lag", 1.1),
+        ("lag", math.nan),
+    ):  # fmt: skip
         with pytest.raises(ValueError, match=f"^{knob}: "):
             Posterior(**{knob: value})
     with pytest.raises(ValueError, match="held_out: over other"):

@@ -180,9 +180,8 @@ def _check_latents(prior: TemporalPrior | ThoughtPrice) -> None:
     if prior.num_latents is not None and prior.num_latents < 1:
         raise ValueError(f"num_latents: must be at least 1, got {prior.num_latents}")
     if prior.start is not None and not 0 <= prior.start < (prior.num_latents or prior.start + 1):
-        raise ValueError(
-            f"start: must lie in 0..{prior.num_latents - 1}, got {prior.start}; None stands for a free start"
-        )
+        allowed = "be 0 or more" if prior.num_latents is None else f"lie in 0..{prior.num_latents - 1}"
+        raise ValueError(f"start: must {allowed}, got {prior.start}; None stands for a free start")
 
 
 def _check_free(prior: TemporalPrior | ThoughtPrice) -> None:
