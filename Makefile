@@ -19,9 +19,11 @@ help:
 setup:
 	@sh .ci/setup
 
-# After all figures (of which one is of the statements of the theory), the verdict on these; nothing is computed twice.
+# After all figures (of which one is of the statements of the theory), those of the language models, whose full data take
+# hours, in small; then the verdict on the statements. Nothing is computed twice.
 reproduce: setup
 	@$(BIN)/ra3 reproduce $(ARGS)
+	@$(if $(ARGS),,$(BIN)/ra3 reproduce midtrain --preset smoke --out build/smoke)
 	@$(if $(ARGS),,$(BIN)/ra3 verify)
 
 test: setup

@@ -32,7 +32,7 @@ class List:
     def run(self, registry: Mapping[str, Entry]) -> int:
         width = max(map(len, registry), default=0)
         for entry in registry.values():
-            print(f"{entry.name:{width}}  {entry.title}")
+            print(f"{entry.name:{width}}  {entry.title}{' (long: made only by name)' if entry.long else ''}")
         return 0
 
 
@@ -41,7 +41,8 @@ class Reproduce:
     """Compute and draw figures and tables. What is stored is not computed again; an interrupted run goes on."""
 
     names: Annotated[
-        tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(metavar="[NAME ...]", help_behavior_hint="(default: all)")
+        tyro.conf.Positional[tuple[str, ...]],
+        tyro.conf.arg(metavar="[NAME ...]", help_behavior_hint="(default: all that are not long)"),
     ] = ()
     """What to reproduce; `ra3 list` says what there is."""
     preset: Literal["smoke", "full"] = "full"
@@ -236,9 +237,13 @@ def _parse(argv: Sequence[str]):
 
 
 def _one_line(box: str) -> str:
-    """The message inside the box that tyro draws around it: everything up to its first inner rule."""
+    """The message inside the box that tyro draws around it: everything up to its first inner rule.
+
+    Where only ASCII can be written, the box is a title with a rule below it.
+    """
     lines = [line.strip("│ ") for line in box.splitlines() if not line.startswith(("╭", "╰"))]
-    rule = next((n for n, line in enumerate(lines) if re.fullmatch("─+", line)), len(lines))
+    lines = lines if "╭" in box else lines[2:]
+    rule = next((n for n, line in enumerate(lines) if re.fullmatch("[─-]+", line)), len(lines))
     message = " ".join(line for line in lines[:rule] if line)
     return re.sub(r"^Error parsing \w+: ", "", message) + " (ra3 --help says more)"
 

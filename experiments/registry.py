@@ -48,11 +48,15 @@ PRESETS = ("smoke", "full")
 
 @dataclass(frozen=True)
 class Entry:
-    """One line of the registry; the module is imported only when the experiment is used."""
+    """One line of the registry; the module is imported only when the experiment is used.
+
+    ``long``: the full preset takes the better part of an hour or more, so it is made only when asked for by name.
+    """
 
     name: str
     title: str
     module: str
+    long: bool = False
 
 
 _ENTRIES = (
@@ -78,6 +82,12 @@ _ENTRIES = (
         "Options of every discovery method: sweeps, pruning error, regret, pictures, claims",
         "experiments.discovery",
     ),
+    Entry(
+        "midtrain",
+        "Mid-training of a transformer on LineWorld: methods against experts, what each ingredient does",
+        "experiments.midtrain",
+        long=True,
+    ),
 )
 
 EXPERIMENTS: Mapping[str, Entry] = MappingProxyType({entry.name: entry for entry in _ENTRIES})
@@ -100,7 +110,7 @@ class Experiment:
 
 
 def find(names: Sequence[str], registry: Mapping[str, Entry] = EXPERIMENTS) -> list[Entry]:
-    """The entries of the given names, each once, in the given order; no name: all.
+    """The entries of the given names, each once, in the given order; no name: all that are not long.
 
     Raises:
         ValueError: an unknown name; lists the known ones.
@@ -108,7 +118,8 @@ def find(names: Sequence[str], registry: Mapping[str, Entry] = EXPERIMENTS) -> l
     for name in names:
         if name not in registry:
             raise ValueError(f"no experiment {name!r}; known are: {', '.join(registry)}")
-    return [registry[name] for name in dict.fromkeys(names or registry)]
+    names = names or [name for name, entry in registry.items() if not entry.long]
+    return [registry[name] for name in dict.fromkeys(names)]
 
 
 def load(experiment: str | Entry) -> Experiment:

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import fake_experiment
@@ -59,6 +60,22 @@ def test_list_names_every_experiment(capsys):
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines] == list(registry.EXPERIMENTS)
     assert all(entry.title in line for entry, line in zip(registry.EXPERIMENTS.values(), lines, strict=True))
+
+
+def test_what_is_long_is_made_only_by_name(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv(fake_experiment.LOG, str(tmp_path / "log"))
+    longer = replace(fake_experiment.ENTRY, name="longer", long=True)
+    both = {**REGISTRY, "longer": longer}
+    assert [entry.name for entry in registry.find([], both)] == ["fake"]
+    assert registry.find(["longer"], both) == [longer]
+    assert cli.main(["list"], both) == 0
+    first, second = capsys.readouterr().out.splitlines()
+    assert "long" not in first and second.endswith("(long: made only by name)")
+    assert cli.main(["reproduce", "--preset", "smoke", "--jobs", "1"], both) == 0
+    assert computed() == ["a", "b", "c"] and not Path("paper_figs/longer.json").exists()
+    assert cli.main(["reproduce", "longer", "--preset", "smoke", "--jobs", "1"], both) == 0
+    assert computed() == ["a", "b", "c"] and Path("paper_figs/longer.json").exists()
 
 
 def test_list_imports_nothing_heavy():
