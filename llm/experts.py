@@ -127,6 +127,7 @@ def _text(config: MidtrainConfig, max_thought: int) -> Experts:
     if config.measured and config.held_out:
         measured = fit(corpus.sample(side(stream(), side="held_out"), config.measured, config.seed))
         monitor = partial(_held_out, measured, lines) if measured else None
+        report += f"; {len(measured)} held out and measured"
     return Experts(loaded.model, loaded.tokenizer, lines, programs, {}, monitor, report)
 
 

@@ -101,21 +101,19 @@ class RunFolder:
             raise ValueError(f"out: {self.folder} can't be written to ({error.strerror}); give another") from None
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self.check()
+            self._check_inputs(inputs)
+            self._sweep()
+            with writing(self.folder):
+                _store.write_text(self.folder / "inputs.json", json.dumps(dict(inputs), indent=2) + "\n")
+                _store.write_text(self.folder / "config.json", json.dumps(_plain(self.config), indent=2) + "\n")
+                self._add_versions(versions(device))
         except BlockingIOError:
             self.close()
             raise ValueError(f"out: another process is at work in {self.folder}; wait for it, or stop it") from None
-        self.check()
-        self._sweep()
-        path = self.folder / "inputs.json"
-        if path.is_file() and (stored := json.loads(path.read_text())) != inputs:
-            name = next(name for name in inputs if stored.get(name) != inputs[name])
-            raise ValueError(
-                f"{name}: not the same as when the run in {self.folder} began; bring it back, or give another folder"
-            )
-        with writing(self.folder):
-            _store.write_text(path, json.dumps(dict(inputs), indent=2) + "\n")
-            _store.write_text(self.folder / "config.json", json.dumps(_plain(self.config), indent=2) + "\n")
-            self._add_versions(versions(device))
+        except BaseException:
+            self.close()
+            raise
 
     def close(self) -> None:
         if self._lock is not None:
@@ -132,6 +130,16 @@ class RunFolder:
 
     def finish(self, history: Sequence[Mapping[str, Any]]) -> None:
         _store.write_text(self.folder / "done", f"{len(history)} iterations\n")
+
+    def _check_inputs(self, inputs: Mapping[str, str]) -> None:
+        path = self.folder / "inputs.json"
+        stored = json.loads(path.read_text()) if path.is_file() else inputs
+        for name in inputs:
+            if stored.get(name) != inputs[name]:
+                raise ValueError(
+                    f"{name}: not the same as when the run in {self.folder} began; bring it back, or give another "
+                    "folder"
+                )
 
     def _add_versions(self, found: dict[str, Any]) -> None:
         path = self.folder / "versions.json"
