@@ -124,7 +124,7 @@ def test_the_terminal_shows_code_thoughts_and_numbers(made):
     code = [line.split(" │ ")[1] for line in found if "#" not in line]
     assert "\n".join(code) == CODE.rstrip("\n")
     notes = [line for line in found if "#" in line]
-    for note, (t, thought), after in zip(notes, record["thoughts"].items(), ('"""Two', "for item"), strict=True):
+    for note, t, after in zip(notes, record["thoughts"], ('"""Two', "for item"), strict=True):
         gain = record["lines"][t]["gain"]
         assert f"{gain:+.2f}".replace("-", "−") in note
         follows = found[found.index(note) + 1].split(" │ ")[1]
