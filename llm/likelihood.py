@@ -95,7 +95,8 @@ def measure(
         dummy: the thought that says nothing; None: that control is left out.
         leak: the thought that gives line t of a program away; None: the content of the line, but for tokens that would
             close the thought.
-        places: for each program boolean ``(T,)``, where controls stand; None: where the blind draw thought.
+        places: for each program boolean ``(T,)``, where controls stand; None: where the blind draw thought. Leave
+            out a first line that has only the mark of the beginning before it: any comment says there that code comes.
         controls: False saves their time.
         threshold, lag: see `ra3sim.em.Posterior`; ``threshold=0`` is plain importance weighting.
         memory: most bytes of keys and values that are held at once, reckoned with thoughts before every line. A program
