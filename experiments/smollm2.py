@@ -40,24 +40,24 @@ class Config:
     model: str = "smollm2"
     corpus: str = "stdlib"
     min_lines: int = 5
-    max_lines: int = 9
-    max_tokens: int = 80
-    places: int = 24
-    chunk: int = 12
+    max_lines: int = 8
+    max_tokens: int = 64
+    places: int = 20
+    chunk: int = 10
     samples: int = 4
     max_thought: int = 8
-    programs: int = 8
+    programs: int = 6
     per_round: int = 2
-    iterations: int = 4
+    iterations: int = 3
     updates: int = 3
     batch: int = 2
     rate: float = 5e-5
     group: int = 4
     candidates: int = 8
     floor: float = 0.3
-    measured: int = 8
+    measured: int = 6
     particles: int = 4
-    shown: int = 3
+    shown: int = 2
     seed: int = 0
 
     def __post_init__(self) -> None:

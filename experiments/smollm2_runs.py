@@ -48,7 +48,7 @@ def variants(config: Any) -> dict[str, tuple[str, dict[str, Any]]]:
         "blind": ("blind", raised | {"group": config.group}),
         "policy gradient, published": ("ra3", thinks | gradient),
         "posterior": ("ra3-posterior", raised | {"candidates": config.candidates}),
-        "policy gradient, split": ("ra3-split", raised | gradient),
+        "policy gradient, split": ("ra3-split", raised | gradient | {"whether_after": 1}),
     }
 
 
@@ -104,8 +104,8 @@ def evaluate(config: Any, base: Base, name: str) -> dict[str, Any]:
     """Likelihoods of held-out programs in nats, ``(n,)`` each, κ at each line, and some thoughts to read.
 
     ``tokens``, ``plain``, ``blind``, ``marginal``, ``sample_size``, ``lines``, ``thoughts`` as in
-    `llm.likelihood.Likelihood`; ``kappa`` of all lines in one array; ``records`` as `llm.records.describe` makes them,
-    of thoughts drawn with the floor.
+    `llm.likelihood.Likelihood`; ``line_kappa`` of all lines in one array; ``records`` as `llm.records.describe` makes
+    them, of thoughts drawn with the floor.
     """
     programs, closing = base.held_out[: config.measured], torch.from_numpy(base.lines.closing)
     found = measure(
@@ -117,7 +117,7 @@ def evaluate(config: Any, base: Base, name: str) -> dict[str, Any]:
     names = ("tokens", "plain", "blind", "marginal", "sample_size", "lines", "thoughts")
     return {
         **{key: getattr(found, key) for key in names},
-        "kappa": kappa[np.isfinite(kappa)],
+        "line_kappa": kappa[np.isfinite(kappa)],
         "records": [{"method": name, **record} for record in _shown(config, base)],
     }
 
