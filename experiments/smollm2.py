@@ -25,7 +25,8 @@ class Config:
     """
     Attributes:
         model: 'smollm2', or a folder, file or name as `llm.models.load` takes it.
-        corpus: as `llm.corpus.documents` takes it; min_lines, max_lines: of its functions; max_tokens: of a program.
+        corpus: as `llm.corpus.documents` takes it; min_lines, max_lines: of its functions; max_tokens: of a program,
+            with the path of its file before it.
         places: held-out programs before one line of which comments are put; chunk: how many in one part.
         samples: comments that are drawn before each of these lines.
         max_thought: most tokens of a comment.
@@ -41,21 +42,21 @@ class Config:
     corpus: str = "stdlib"
     min_lines: int = 5
     max_lines: int = 8
-    max_tokens: int = 64
-    places: int = 20
+    max_tokens: int = 72
+    places: int = 30
     chunk: int = 10
     samples: int = 4
     max_thought: int = 8
-    programs: int = 6
+    programs: int = 8
     per_round: int = 2
-    iterations: int = 3
+    iterations: int = 4
     updates: int = 3
     batch: int = 2
     rate: float = 5e-5
     group: int = 4
     candidates: int = 8
     floor: float = 0.3
-    measured: int = 6
+    measured: int = 8
     particles: int = 4
     shown: int = 2
     seed: int = 0
@@ -79,7 +80,7 @@ class Config:
     def preset(name: str) -> Config:
         if name == "smoke":
             return Config(
-                corpus="package:asyncio", min_lines=4, max_lines=5, max_tokens=35, places=2, chunk=2, samples=2,
+                corpus="package:asyncio", min_lines=4, max_lines=5, max_tokens=45, places=2, chunk=2, samples=2,
                 max_thought=2, programs=2, per_round=1, iterations=2, updates=1, batch=1, group=2, candidates=2,
                 measured=2, particles=1, shown=1,
             )  # fmt: skip

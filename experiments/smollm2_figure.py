@@ -151,8 +151,18 @@ def _table(before: Mapping[str, Any], methods: Mapping[str, Any]) -> tuple[list[
     """One row for each model: likelihoods of held-out code, what it thinks, and what it cost."""
     columns = ["model"]
     for kind in _LIKELIHOODS:
-        columns += [f"{kind}, nats per token", "low", "high", "change", "low", "high"]
-    columns += ["effective particles", "lines thought about", "κ", "low", "high", "cost, NTP = 1", "programs", "seeds"]
+        columns += [f"{kind}, nats per token", f"{kind} low", f"{kind} high"]
+        columns += [f"{kind} change", f"{kind} change low", f"{kind} change high"]
+    columns += [
+        "effective particles",
+        "lines thought about",
+        "κ",
+        "κ low",
+        "κ high",
+        "cost, NTP = 1",
+        "programs",
+        "seeds",
+    ]
     rows = []
     for name, part in {"before": before, **methods}.items():
         row: list[Any] = [name]
@@ -182,8 +192,8 @@ def _gains_table(config: Any, before: Mapping[str, Any], gains: Mapping[str, Any
             share.mean[0], share.low[0], share.high[0], share.mean[1], len(each),
         ])  # fmt: skip
     columns = [
-        "comment", "gain of the next line, nats", "low", "high", "of all to the end, nats per line", "low", "high",
-        f"share above {_WORTH_IT:g}, next line", "low", "high", f"share above {_WORTH_IT:g}, to the end", "programs",
+        "comment", "gain of the next line, nats", "low", "high", "of all to the end, nats per line", "low to the end",
+        "high to the end", f"share above {_WORTH_IT:g}, next line", "share low", "share high", f"share above {_WORTH_IT:g}, to the end", "programs",
     ]  # fmt: skip
     return columns, rows
 

@@ -24,6 +24,8 @@ from llm.world import Annotation, Evidence, Rolled, TextModel, TextWorld, WorldC
 from ra3sim.em import RA3, run_rollouts
 
 _HELD_OUT = 0.2
+# Without it any comment before the first line says that a program follows, which is worth 10 nats to the line.
+_PROMPT = '"""{path}"""\n\n\n'
 # Of an iteration's record; NaN where a method has none.
 RECORDED = ("think", "spread", "collapsed", "ess", "kept", "loss", "gain", "kappa", "nats")
 
@@ -92,7 +94,7 @@ def _programs(lines: Lines, documents: tuple[corpus.Document, ...], count: int, 
     for number in np.random.default_rng(seed).permutation(len(documents)):
         one = documents[number]
         try:
-            found.append(lines.program(one.text, name=one.name, about=one.about))
+            found.append(lines.program(one.text, _PROMPT.format(**one.about), one.name, one.about))
         except ValueError:  # too long
             continue
         if len(found) == count:
