@@ -23,6 +23,7 @@ GROUPS = {
     "planning": ("Planning", 1),
     "latent": ("Inference in latent-option models", 2),
     "learning": ("Online learning", 1),
+    "rollouts": ("E-step of a language model", 1),
 }
 
 
