@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -229,8 +230,8 @@ def memory(given: Work, size: Size) -> tuple[int, int]:
     token of a pass (logits, and their exponentials); on top of what the process holds before a model is loaded.
     """
     positions = 8 * size.tokens
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
-        before, peak = pool.apply(_fill, (given.folder, size.rows, size.tokens, positions))
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        before, peak = pool.submit(_fill, given.folder, size.rows, size.tokens, positions).result()
     weights = sum(weight.nbytes for weight in given.module.parameters())
     keys_and_values = models.kv_bytes_per_token(given.module) * size.rows * positions
     logits = 4 * given.module.config.vocab_size * size.rows * (1 + 2 * size.tokens)

@@ -17,23 +17,24 @@ from ra3sim.spread import Interval, interval
 Data = Mapping[str, Mapping[str, Any]]
 
 _COMMENTS = {
-    "leak": "the line itself",
+    "leak": "line itself",
     "todo": '"TODO"',
-    "best": "sampled, best of {}",
+    "best": "best of {}",
     "sampled": "sampled",
-    "random": "another program's line",
+    "random": "other's line",
 }
 _LIKELIHOODS = ("plain", "blind", "marginal")
 _WORTH_IT = 0.05  # nats
+_RING = {"marker": "o", "linestyle": "none", "markersize": 8, "markerfacecolor": "none", "markeredgecolor": "0.4"}
 
 
 def draw(config: Any, data: Data, folder: Path) -> list[Path]:
     gains, methods = _gains(data), _methods(data)
-    picture, axes = style.subplots(2, 3, height=4.9)
+    picture, axes = style.subplots(2, 3, height=4.6)
     _comments(axes[0, 0], config, gains)
-    _course(axes[0, 1], methods, "think", "share of the lines", "lines thought about in the E-step")
-    _course(axes[0, 2], methods, "kappa", "probability κ, mean over lines", "the policy's own wish to think")
-    _course(axes[1, 0], methods, "gain", "nats per thought", "gain of thoughts that are imitated")
+    _course(axes[0, 1], methods, "think", "share of lines in the E-step", "lines thought about")
+    _course(axes[0, 2], methods, "kappa", "mean over lines", "κ: probability to think")
+    _course(axes[1, 0], methods, "gain", "nats per thought", "gain of imitated thoughts")
     _changes(axes[1, 1], data["before"], methods)
     _cost(axes[1, 2], methods)
     _legend(picture, axes[0, 1], methods)
@@ -69,16 +70,24 @@ def _gains(data: Data) -> dict[str, Any]:
 
 
 def _comments(axis: Any, config: Any, gains: Mapping[str, Any]) -> None:
-    for number, (label, of) in enumerate((("next line", 0), ("all lines to the end, mean", 1))):
+    for number, (label, of) in enumerate((("next line", 0), ("mean of all lines to the end", 1))):
         look = style.line(2 * number) | {"linestyle": "none"}
         for row, name in enumerate(_COMMENTS):
             found = _next(gains[name]) if of == 0 else _rest(gains[name], gains["lines"])
             _dot(axis, found, row + 0.13 * (1 - 2 * number), look, label if row == 0 else None)
     axis.axvline(0, color="0.4", linewidth=0.8)
-    axis.set_yticks(range(len(_COMMENTS)), [label.format(config.samples) for label in _COMMENTS.values()])
-    axis.set(xlabel="gain (nats per line)", title="what a comment does, base model", ylim=(-0.5, len(_COMMENTS) - 0.3))
-    axis.invert_yaxis()
-    axis.legend(fontsize=5.5, loc="lower right")
+    names = [label.format(config.samples) for label in _COMMENTS.values()]
+    axis.set_yticks(range(len(names)), names, fontsize=6)
+    axis.set(xlabel="gain (nats per line)", title="a comment's gain, base model")
+    axis.set_ylim(len(_COMMENTS) + 0.7, -0.5)
+    _inside(axis)
+
+
+def _inside(axis: Any, columns: int = 1) -> None:
+    """A legend under the last row."""
+    small = {"handlelength": 1, "handletextpad": 0.3, "columnspacing": 0.8, "borderaxespad": 0.2}
+    # Layout would make room for it beside the axes.
+    axis.legend(fontsize=5.5, loc="lower center", ncols=columns, **small).set_in_layout(False)
 
 
 def _next(values: np.ndarray) -> Interval:
@@ -101,19 +110,24 @@ def _course(axis: Any, methods: Mapping[str, Any], key: str, label: str, title: 
             continue
         axis.plot(x, values, **style.line(number))
         gone = part["collapsed"] > 0
-        axis.plot(x[gone], values[gone], "o", markersize=9, markerfacecolor="none", markeredgecolor="0.4")
+        axis.plot(x[gone], values[gone], **_RING)
     if key == "gain":
         axis.axhline(0, color="0.4", linewidth=0.8)
     else:
-        axis.set_ylim(0, None)
+        axis.set_ylim(-0.07 * axis.get_ylim()[1], None)
     axis.set_xticks(range(1, 1 + max(len(part[key]) for part in methods.values())))
     axis.set(xlabel="iteration", ylabel=label, title=title)
 
 
 def _legend(picture: Any, axis: Any, methods: Mapping[str, Any]) -> None:
     handles = [axis.plot([], [], label=name, **style.line(number))[0] for number, name in enumerate(methods)]
-    handles += axis.plot([], [], "o", markersize=9, markerfacecolor="none", markeredgecolor="0.4", label="collapsed")
+    handles += axis.plot([], [], label="collapsed", **_RING)
     picture.legend(handles=handles, loc="outside lower center", ncols=len(handles), fontsize=6)
+
+
+def _names(axis: Any, methods: Mapping[str, Any]) -> None:
+    short = [name.replace("policy gradient, ", "gradient,\n") for name in methods]
+    axis.set_yticks(range(len(methods)), short, fontsize=6)
 
 
 def _changes(axis: Any, before: Mapping[str, Any], methods: Mapping[str, Any]) -> None:
@@ -123,10 +137,10 @@ def _changes(axis: Any, before: Mapping[str, Any], methods: Mapping[str, Any]) -
             found = ratio(part[kind] - before[kind], part["tokens"])
             _dot(axis, found, row + 0.2 * (number - 1), look, kind if row == 0 else None)
     axis.axvline(0, color="0.4", linewidth=0.8)
-    axis.set_yticks(range(len(methods)), [name.replace(", ", ",\n") for name in methods])
-    axis.set(xlabel="change of −log p (nats per token)", title="held-out code, after − before")
-    axis.set_ylim(len(methods) - 0.4, -0.6)
-    axis.legend(fontsize=5.5, loc="best")
+    _names(axis, methods)
+    axis.set(xlabel="change of −log p (nats/token)", title="held-out code, after − before")
+    axis.set_ylim(len(methods) + 0.7, -0.6)
+    _inside(axis, 3)
 
 
 def _cost(axis: Any, methods: Mapping[str, Any]) -> None:
@@ -136,11 +150,12 @@ def _cost(axis: Any, methods: Mapping[str, Any]) -> None:
         axis.barh(row, mstep, color="0.35", label="M-step" if row == 0 else None)
         axis.barh(row, estep, left=mstep, color="0.8", edgecolor="0.35", label="E-step" if row == 0 else None)
         axis.text(mstep + estep, row, f" {mstep + estep:.1f}", va="center", fontsize=7)
-    axis.set_yticks(range(len(methods)), [name.replace(", ", ",\n") for name in methods])
+    _names(axis, methods)
     axis.set(xlabel="processor time (NTP = 1)", title="cost")
-    axis.margins(x=0.15)
-    axis.invert_yaxis()
-    axis.legend(fontsize=5.5, loc="upper right")
+    axis.margins(x=0.2)
+    axis.set_axisbelow(True)
+    axis.set_ylim(len(methods) + 0.3, -0.6)
+    _inside(axis, 2)
 
 
 def _seconds(part: Mapping[str, Any]) -> float:
@@ -153,16 +168,8 @@ def _table(before: Mapping[str, Any], methods: Mapping[str, Any]) -> tuple[list[
     for kind in _LIKELIHOODS:
         columns += [f"{kind}, nats per token", f"{kind} low", f"{kind} high"]
         columns += [f"{kind} change", f"{kind} change low", f"{kind} change high"]
-    columns += [
-        "effective particles",
-        "lines thought about",
-        "κ",
-        "κ low",
-        "κ high",
-        "cost, NTP = 1",
-        "programs",
-        "seeds",
-    ]
+    columns += ["effective particles", "lines thought about", "κ", "κ low", "κ high", "cost, NTP = 1", "programs"]
+    columns.append("seeds")
     rows = []
     for name, part in {"before": before, **methods}.items():
         row: list[Any] = [name]
@@ -191,9 +198,10 @@ def _gains_table(config: Any, before: Mapping[str, Any], gains: Mapping[str, Any
             label.format(config.samples), *_next(gains[name]), *_rest(gains[name], gains["lines"]),
             share.mean[0], share.low[0], share.high[0], share.mean[1], len(each),
         ])  # fmt: skip
+    share = f"share above {_WORTH_IT:g}"
     columns = [
         "comment", "gain of the next line, nats", "low", "high", "of all to the end, nats per line", "low to the end",
-        "high to the end", f"share above {_WORTH_IT:g}, next line", "share low", "share high", f"share above {_WORTH_IT:g}, to the end", "programs",
+        "high to the end", f"{share}, next line", "share low", "share high", f"{share}, to the end", "programs",
     ]  # fmt: skip
     return columns, rows
 
