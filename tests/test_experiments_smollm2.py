@@ -96,7 +96,7 @@ def test_lines_from_a_place_on_are_scored_as_in_the_whole_program():
 
 
 def made_up():
-    """Data as parts give them, where a leak is worth 5 nats (6 to the end), a sampled comment -1 or 1, and nothing else anything."""
+    """Data as parts give them: a leak is worth 5 nats (6 to the end), a sampled comment -1 or 1, other comments 0."""
     config = replace(SMOKE, places=4, chunk=2, iterations=2, measured=3)
     none = np.array([[-8.0, -20.0], [-9.0, -9.0]])
     gains = {name: none + np.array([5, 6]) * (name == "leak") for name in ("none", "leak", "todo", "random")}
