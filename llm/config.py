@@ -6,6 +6,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+LINEWORLDS = ("lineworld", "lineworld-held-out", "lineworld-pretraining", "lineworld-wrong")
 MethodName = Literal["ntp", "blind", "given", "oracle", "ra3", "ra3-split", "ra3-posterior", "brite"]
 
 
@@ -16,7 +17,9 @@ class Options:
     model: str
     """'smollm2', 'lineworld' (tiny and random), a folder of transformers, a .gguf file, or a name on the hub."""
     corpus: str
-    """'stdlib', 'package:NAME', a folder, a .py file, records (.jsonl, .parquet), 'hub:NAME', or 'lineworld[:N]'."""
+    """'stdlib', 'package:NAME', a folder, a .py file, records (.jsonl, .parquet), 'hub:NAME', or N programs of a
+    LineWorld: 'lineworld[:N]' (experts'), 'lineworld-held-out[:N]', 'lineworld-pretraining[:N]' (random compositions),
+    'lineworld-wrong[:N]' (by the wrong rule half of the time); the last two have comments."""
     out: Path
     """Folder of the run. The same command again continues it."""
     method: MethodName = "ra3-posterior"
@@ -161,22 +164,24 @@ class MidtrainConfig(Choices, Options):
             raise ValueError(f"held_out: must lie in [0, 1), got {self.held_out}")
         if (self.method == "given") != (self.thoughts is not None):
             raise ValueError("thoughts: give a file with method 'given', and only there")
-        if self.method == "oracle" and not self.is_lineworld:
+        if self.method == "oracle" and self.lineworld is None:
             raise ValueError("method: 'oracle' needs the experts' intents, which only corpus 'lineworld' has")
-        if self.is_lineworld:
+        if self.lineworld:
             self.lineworld_programs()
-        if self.model == "lineworld" and not self.is_lineworld:
+        if self.model == "lineworld" and self.lineworld is None:
             raise ValueError("model: 'lineworld' reads nothing but corpus 'lineworld'; give another model")
 
     @property
-    def is_lineworld(self) -> bool:
-        return self.corpus.partition(":")[0] == "lineworld"
+    def lineworld(self) -> str | None:
+        """Which programs of a LineWorld the corpus is: one of `LINEWORLDS`."""
+        name = self.corpus.partition(":")[0]
+        return name if name in LINEWORLDS else None
 
     def lineworld_programs(self) -> int:
         """N of 'lineworld:N'; `programs` without it."""
         _, colon, count = self.corpus.partition(":")
         if colon and not (count.isdecimal() and int(count) > 0):
-            raise ValueError(f"corpus: 'lineworld:N' needs a number of programs, got {self.corpus!r}")
+            raise ValueError(f"corpus: '{self.lineworld}:N' needs a number of programs, got {self.corpus!r}")
         return int(count) if colon else self.programs
 
 

@@ -178,9 +178,10 @@ METHODS: dict[str, Method] = {
         "policy gradient as published: one advantage for both decisions", _PUBLISHED, policy_rate=1e-5
     ),
     "ra3-split": Method(
-        "policy gradient with separate credit, by a copy of the model",
-        PolicyGradient(credit="split", horizon="thought", normalise=True, whether_after=2),
-        {"policy": "copy", "annotations": 4},
+        "policy gradient of what to think, by a copy of the model, and a filter of gains",
+        PolicyGradient(credit="split", horizon="thought", normalise=True, whether_after=10**6, floor=0.8),
+        {"policy": "copy", "reward": "base", "min_gain": 0.05, "annotations": 4},
+        {"floor_above": 0.05, "stratified": True},
         policy_rate=1e-4,
     ),
     "ra3-posterior": Method(

@@ -18,7 +18,7 @@ from llm.gains import line_log_likelihoods
 from llm.lines import Lines
 from llm.lineworld import LineWorldText
 from llm.program import Program, Thoughts, assemble
-from ra3sim.envs.lineworld import LineWorld
+from ra3sim.envs.lineworld import LineProgram, LineWorld
 
 Monitor = Callable[[Any], dict[str, float]]
 
@@ -63,7 +63,7 @@ def load(config: MidtrainConfig, max_thought: int) -> Experts:
     Raises:
         ValueError, FileNotFoundError: naming what can't be had, and the remedy.
     """
-    return _lineworld(config) if config.is_lineworld else _text(config, max_thought)
+    return _lineworld(config) if config.lineworld else _text(config, max_thought)
 
 
 def _lineworld(config: MidtrainConfig) -> Experts:
@@ -79,8 +79,12 @@ def _lineworld(config: MidtrainConfig) -> Experts:
                 f"model: {config.model} knows {model.config.vocab_size} tokens, LineWorld has {size}; give 'lineworld'"
                 " or a model that was trained on it"
             )
-    programs = text.programs(world.expert(config.lineworld_programs(), config.seed))
-    intents = {number: (text.thoughts(program.about["skills"]),) for number, program in enumerate(programs)}
+    drawn = _drawn(world, config.lineworld, config.lineworld_programs(), config.seed)
+    programs = text.programs(drawn)
+    # Experts write no comments: what they meant are their segments' skills. Pretraining programs say it themselves.
+    expert = config.lineworld in ("lineworld", "lineworld-held-out")
+    meant = [one.skills if expert else one.comments for one in drawn]
+    intents = {number: (text.thoughts(skills),) for number, skills in enumerate(meant)}
     monitor = None
     if config.measured:
         tasks = world.held_out_tasks(config.measured, config.seed)
@@ -88,6 +92,14 @@ def _lineworld(config: MidtrainConfig) -> Experts:
     return Experts(
         model, text.tokenizer, text.lines, programs, intents, monitor, f"{len(programs)} programs of a LineWorld"
     )
+
+
+def _drawn(world: LineWorld, name: str, count: int, seed: int) -> list[LineProgram]:
+    if name == "lineworld":
+        return world.expert(count, seed)
+    if name == "lineworld-held-out":
+        return [world.program(task) for task in world.held_out_tasks(count, seed)]
+    return world.pretraining(count, seed, "both" if name == "lineworld-wrong" else "random")
 
 
 def _text(config: MidtrainConfig, max_thought: int) -> Experts:
