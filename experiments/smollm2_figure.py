@@ -196,7 +196,7 @@ def _gains_table(config: Any, before: Mapping[str, Any], gains: Mapping[str, Any
         share = interval((each > _WORTH_IT).mean(1))
         rows.append([
             label.format(config.samples), *_next(gains[name]), *_rest(gains[name], gains["lines"]),
-            share.mean[0], share.low[0], share.high[0], share.mean[1], len(each),
+            share.mean[0], max(share.low[0], 0.0), min(share.high[0], 1.0), share.mean[1], len(each),
         ])  # fmt: skip
     share = f"share above {_WORTH_IT:g}"
     columns = [
