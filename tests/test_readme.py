@@ -30,7 +30,7 @@ def test_the_example_of_a_statement_runs_as_it_stands():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("words", ["taxi_rides", "discover"])
+@pytest.mark.parametrize("words", ["taxi_rides", "discover(", "llm.likelihood"])
 def test_the_other_examples_run_as_they_stand(words):
     (code,) = [example for example in EXAMPLES if words in example]
     done = subprocess.run([sys.executable, "-W", "error", "-c", code], cwd=ROOT, capture_output=True, text=True)
