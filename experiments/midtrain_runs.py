@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 from transformers import AutoModelForCausalLM
+from transformers.utils import logging
 
 from llm import models
 from llm.estep import METHODS, Given, NoThoughts
@@ -144,6 +145,8 @@ def base(kind: Base, text: LineWorldText, seed: int) -> Any:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not folder.exists():
             models.save(folder, _pretrain(kind, text, seed))
+    # Its own progress bar would break that of the experiment.
+    logging.disable_progress_bar()
     return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
 
 
