@@ -24,7 +24,7 @@ from llm.world import Annotation, Evidence, Rolled, TextModel, TextWorld, WorldC
 from ra3sim.em import RA3, run_rollouts
 
 _HELD_OUT = 0.2
-# Without it any comment before the first line says that a program follows, which is worth 10 nats to the line.
+# Without it any comment before the first line says that a program follows, which is worth 17 nats to the line.
 _PROMPT = '"""{path}"""\n\n\n'
 # Of an iteration's record; NaN where a method has none.
 RECORDED = ("think", "spread", "collapsed", "ess", "kept", "loss", "gain", "kappa", "nats")

@@ -70,6 +70,19 @@ def test_smollm2(tmp_path):
     assert float(gains["line itself"]["gain of the next line, nats"]) > 0
 
 
+@pytest.mark.slow
+def test_smollm2_learns_nothing_from_an_empty_comment():
+    """Before the first line too, where without the path of the file any comment says that a program follows."""
+    base = smollm2_runs.base(replace(SMOKE, places=6))
+    firsts = [smollm2_gains.from_line(one, 0) for one in base.held_out]
+    none, todo, leak = (
+        smollm2_gains._given(base, firsts, texts)[:, 0]
+        for texts in ([None] * 6, [" TODO"] * 6, [" " + smollm2_gains._texts(base.lines, one)[0] for one in firsts])
+    )
+    assert (todo - none).mean() < 0.5
+    assert (leak - none).mean() > 5
+
+
 def test_programs_of_one_file_are_on_one_side(small):
     base = smollm2_runs.base(small)
     sides = [{one.about["path"] for one in some} for some in (base.programs, base.held_out)]
