@@ -196,9 +196,10 @@ def start(config):
 @pytest.mark.parametrize("method", ["ra3-posterior", "ra3-split"])
 def test_killed_at_any_moment(method, make):
     """SIGKILL, again and again at moments that are drawn, until a start comes through."""
-    straight = start(make(method, "straight", iterations=4, threads=1))
     began = time.monotonic()
-    assert straight.wait() == 0, straight.communicate()
+    straight = start(make(method, "straight", iterations=4, threads=1))
+    said, error = straight.communicate()
+    assert straight.returncode == 0, said + error
     whole = time.monotonic() - began
     config = make(method, "killed", iterations=4, threads=1)
     rng, kills = np.random.default_rng(0), 0
