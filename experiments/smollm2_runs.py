@@ -42,6 +42,10 @@ class Base:
 
 def variants(config: Any) -> dict[str, tuple[str, dict[str, Any]]]:
     """Method (of `llm.estep.METHODS`) and choices, by the name in the figures."""
+    # Separate credit alone, without the filter and the reward of the base that the method has by default.
+    split = {
+        "whether_after": 1, "reward": "step", "min_gain": -np.inf, "floor_above": 0.0, "stratified": False,
+    }  # fmt: skip
     thinks = {"max_thought": config.max_thought, "annotations": 2}
     raised = thinks | {"floor": config.floor, "floor_above": 0.0}
     gradient = {"group": config.group, "policy_updates": 1}
@@ -50,7 +54,7 @@ def variants(config: Any) -> dict[str, tuple[str, dict[str, Any]]]:
         "blind": ("blind", raised | {"group": config.group}),
         "policy gradient, published": ("ra3", thinks | gradient),
         "posterior": ("ra3-posterior", raised | {"candidates": config.candidates}),
-        "policy gradient, split": ("ra3-split", raised | gradient | {"whether_after": 1}),
+        "policy gradient, split": ("ra3-split", raised | gradient | split),
     }
 
 
