@@ -12,6 +12,7 @@ import scipy.stats
 
 from experiments.midtrain_results import (
     DEAF,
+    GREEDY,
     INGREDIENTS,
     METHODS_STUDY,
     PASS,
@@ -118,7 +119,7 @@ def _against_ntp(results: Results, config: Any) -> list[Claim]:
 
     def ahead(name: str, n: int, quantity: str) -> dict[int, float]:
         one, other = (results.method(x, n, size, quantity) for x in (name, "NTP"))
-        sign = 1 if quantity == PASS else -1
+        sign = -1 if quantity == "marginal" else 1
         return {k: sign * (one[k] - other[k]) for k in one.keys() & other.keys()}
 
     rows = []
@@ -135,10 +136,13 @@ def _against_ntp(results: Results, config: Any) -> list[Claim]:
             rows.append(
                 Claim(claim, f"N = {size} against {largest}", f"gap at {size} − gap at {largest}, {unit}", found)
             )
-        claim = "with many experts NTP is as good as the posterior in pass@1"
-        rows.append(
-            Claim(claim, f"N = {largest}", _DIFFERENCE, {"": ahead("posterior", largest, PASS)}, -LITTLE, LITTLE)
-        )
+    every = f"N = {', '.join(map(str, config.sizes))}"
+    for quantity, unit, what in (
+        (PASS, _DIFFERENCE, "pass@1"), (GREEDY, "difference in pass@1 (T = 0)", "greedy pass@1"),
+        ("marginal", _NATS, "marginal likelihood"),
+    ):  # fmt: skip
+        found = {f"N = {n}": ahead("posterior", n, quantity) for n in config.sizes}
+        rows.append(Claim(f"the posterior beats NTP in {what} however many experts there are", every, unit, found))
     for quantity, unit, sign in ((PASS, _DIFFERENCE, 1), ("marginal", _NATS, -1)):
         ours = results.values(METHODS_STUDY, "posterior", size, quantity)
         found = {

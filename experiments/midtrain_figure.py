@@ -73,14 +73,18 @@ def _letters(axes: Iterable[Any]) -> None:
 
 
 def _methods(config: Any, results: Results) -> Any:
-    picture, axes = style.subplots(3, 3, height=7.6)
+    picture, axes = style.subplots(3, 3, height=7.9)
     _against_experts(axes[0], config, results)
     _over_iterations(axes[1], config, results)
     _all_methods(axes[2], config, results)
-    _letters(axis for axis in axes.flat if axis.axison)
+    _letters(axes.flat)
+    handles = [Line2D([], [], label=name, **look(name)) for name in _OVER_TIME]
+    handles.append(Line2D([], [], label="NTP, cross-entropy (c)", **_PLAIN))
+    picture.legend(handles=handles, loc="outside lower center", ncols=4, fontsize=6.5, handlelength=3.4)
     picture.suptitle(
-        f"a transformer mid-trained on expert programs without comments: means of {config.seeds} seeds, "
-        "95 % intervals (Student)"
+        f"mid-training on expert programs without comments: means of {config.seeds} seeds, 95 % intervals (Student)\n"
+        "(d, e: intervals after the last iteration are in h)",
+        fontsize=8,
     )
     return picture
 
@@ -89,23 +93,17 @@ def _against_experts(axes: Sequence[Any], config: Any, results: Results) -> None
     def found(name: str, quantity: str) -> list[Any]:
         return [spread(results.method(name, n, config.size, quantity)) for n in config.sizes]
 
-    # Side by side, so that bars can be told apart; both on a logarithmic axis.
-    for shift, name in zip((0.94, 1.0, 1.06), _SWEPT, strict=True):
-        sizes = shift * np.array(config.sizes)
-        _bar(axes[0], sizes, found(name, PASS), **look(name))
-        _bar(axes[0], sizes, found(name, GREEDY), **look(name) | _HOLLOW | {"linestyle": "", "alpha": 0.7})
-        _bar(axes[1], sizes, found(name, "marginal"), label=name, **look(name))
-    _bar(axes[1], config.sizes, found("NTP", "plain"), label="NTP, cross-entropy", **_PLAIN)
-    axes[0].set(ylim=(0, 1.03), ylabel="pass@1 on held-out tasks", title="sampled (T = 1; open: T = 0)")
-    axes[1].set(yscale="log", ylabel="nats per line", title="held-out marginal NLL")
-    for axis in axes[:2]:
+    for axis, quantity in zip(axes, (PASS, GREEDY, "marginal"), strict=True):
+        # Side by side, so that bars can be told apart.
+        for shift, name in zip((0.94, 1.0, 1.06), _SWEPT, strict=True):
+            _bar(axis, shift * np.array(config.sizes), found(name, quantity), **look(name))
         axis.set(xscale="log", xlabel="expert programs N")
         axis.set_xticks(config.sizes, [str(n) for n in config.sizes], minor=False)
         axis.set_xticks([], minor=True)
-    axes[2].axis("off")
-    handles = [Line2D([], [], label=name, **look(name)) for name in ORDER]
-    handles.insert(7, Line2D([], [], label="NTP, cross-entropy without thoughts", **_PLAIN))
-    axes[2].legend(handles=handles, loc="center", fontsize=6.5, handlelength=3.4)
+    _bar(axes[2], config.sizes, found("NTP", "plain"), **_PLAIN)
+    axes[0].set(ylim=(0, 1.03), ylabel="pass@1 on held-out tasks", title="sampled programs (T = 1)")
+    axes[1].set(ylim=(0, 1.03), title="greedy programs (T = 0)")
+    axes[2].set(yscale="log", ylabel="nats per line", title="held-out marginal NLL")
 
 
 _PLAIN = {"color": "0.4", "linestyle": ":", "marker": "_"}
@@ -121,15 +119,15 @@ def _over_iterations(axes: Sequence[Any], config: Any, results: Results) -> None
         for name in _OVER_TIME:
             history = results.history(METHODS_STUDY, name, config.size, quantity)
             x = np.arange(1, history.shape[1] + 1)
-            mean = history.mean(0)
-            axis.plot(x, mean, **look(name))
-            if len(history) > 1:
-                known = midtrain_results.interval(history)
-                axis.fill_between(x, known.low, known.high, color=look(name)["color"], alpha=0.12, linewidth=0)
-        axis.set(xlabel=f"iteration of mid-training, N = {config.size}", ylabel=unit, title=title)
+            axis.plot(x, history.mean(0), **look(name))
+        axis.set(xlabel=f"iteration (N = {config.size})", ylabel=unit, title=title)
     for axis in axes[:2]:
         axis.set_yscale("log")
-    axes[2].set_ylim(bottom=-0.01)
+    # Down to nothing, and collapse to be seen.
+    axes[2].set_yscale("symlog", linthresh=midtrain_claims.COLLAPSE)
+    axes[2].set_ylim(-0.0003, 0.6)
+    axes[2].set_yticks([0, 0.001, 0.01, 0.1, 1 / 3], ["0", ".001", ".01", ".1", "⅓"])
+    axes[2].set_yticks([], minor=True)
 
 
 def _all_methods(axes: Sequence[Any], config: Any, results: Results) -> None:
@@ -253,6 +251,6 @@ def _bases(axes: Sequence[Any], config: Any, results: Results) -> None:
             label = "reads tasks, half wrongly" if study == METHODS_STUDY else "can't read tasks"
             _bar(axis, places + shift, found, label=label, **dots)
     axes[0].set_title("two bases")
-    axes[0].legend(fontsize=5.5, loc="center left", bbox_to_anchor=(0.0, 0.55))
+    axes[0].legend(fontsize=5.5, loc="upper left")
     axes[1].set_xticks(places, _SWEPT)
     axes[1].set_xlim(-0.5, len(_SWEPT) - 0.5)

@@ -88,6 +88,12 @@ _ENTRIES = (
         "experiments.midtrain",
         long=True,
     ),
+    Entry(
+        "smollm2",
+        "SmolLM2 on the standard library: what comments are worth, short runs of every E-step",
+        "experiments.smollm2",
+        long=True,
+    ),
 )
 
 EXPERIMENTS: Mapping[str, Entry] = MappingProxyType({entry.name: entry for entry in _ENTRIES})
