@@ -38,7 +38,7 @@ OFTEN = {"floor": 0.3, "floor_above": 0.0, "max_thought": 3, "annotations": 2}
 FEW = {"group": 2, "policy_updates": 2}
 MORE = {
     "ntp": {}, "oracle": {}, "blind": OFTEN | {"group": 2}, "ra3": OFTEN | FEW,
-    "ra3-split": OFTEN | FEW | {"min_gain": -math.inf},
+    "ra3-split": OFTEN | FEW | {"min_gain": -math.inf, "stratified": False},
     "brite": OFTEN | FEW, "ra3-posterior": OFTEN | {"candidates": 3, "min_gain": -1.0},
 }  # fmt: skip
 
