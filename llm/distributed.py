@@ -11,6 +11,7 @@ would quietly leave each process a whole copy of its own, by torch's `fully_shar
 
 from __future__ import annotations
 
+import copy
 import os
 from collections.abc import Callable, Sequence
 from typing import TypeVar
@@ -60,6 +61,20 @@ def gather_objects(items: list[Item]) -> list[Item]:
         return list(items)
     parts = gather_object([items])
     return [part[k] for k in range(max(map(len, parts))) for part in parts if k < len(part)]
+
+
+def on_main(act: Callable[[], Item]) -> Item:
+    """What the main process gets when it does this; the others wait for it, and share in its error."""
+    outcome: tuple[Item | None, Exception | None] = None, None
+    if is_main():
+        try:
+            outcome = act(), None
+        except Exception as error:
+            outcome = None, error
+    found, error = gather_objects([outcome])[0]
+    if error is not None:
+        raise error
+    return found
 
 
 def total(number: torch.Tensor) -> torch.Tensor:
@@ -123,3 +138,33 @@ def full_state(model: nn.Module) -> dict[str, torch.Tensor]:
     is given): ``model.save_pretrained(folder, state_dict=dict(state))``.
     """
     return merged(model, {name: whole(tensor) for name, tensor in model.state_dict().items()})
+
+
+class Replica:
+    """The current weights of a model that trains, in a module that one process can compute with by itself.
+
+    One process: the model itself. Several: a copy, into which the weights are loaded once they have changed.
+
+    Args:
+        model: as it is before a trainer takes it.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self._model, self._stale = model, False
+        self._plain = model if process().num_processes == 1 else frozen(model).to(process().device, torch.float32)
+
+    def changed(self) -> None:
+        """Say that the weights have changed."""
+        self._stale = self._plain is not self._model
+
+    def current(self) -> nn.Module:
+        """The module, with the weights as they are now. Every process must call it."""
+        if self._stale:
+            self._plain.load_state_dict(full_state(self._model))
+            self._stale = False
+        return self._plain
+
+
+def frozen(model: nn.Module) -> nn.Module:
+    """A copy that does not change."""
+    return copy.deepcopy(model).eval().requires_grad_(False)

@@ -3,6 +3,13 @@
     midtrain(MidtrainConfig(model="smollm2", corpus="stdlib", method="ra3-posterior", out=Path("runs/one")))
 
 The same call goes on where an earlier one stopped, and arrives at the same weights, bit by bit, on the same machine.
+
+On several processes torchrun starts it, with the same choices. They share out the programs of the E-step and the rows
+of the M-step, and find the same as one process but for rounding; each has the whole weights beside its shard, to roll
+out with. A run may go on with another number of processes. All of them must see the same folder.
+
+    torchrun --standalone --nproc-per-node 8 -m experiments.cli midtrain ...                           # one GPU each
+    ACCELERATE_USE_CPU=true torchrun --standalone --nproc-per-node 2 -m experiments.cli midtrain ...   # CPU
 """
 
 from __future__ import annotations
@@ -27,6 +34,7 @@ from llm.mstep import NonFiniteLoss, TrainConfig
 from llm.program import Program
 from llm.rollouts import Proposals
 from llm.runs import RunFolder, RunStopped, writing
+from llm.shares import Shares
 from llm.tensorboard import Log
 from llm.world import Evidence, Rolled, TextModel, TextWorld, WorldConfig
 from ra3sim.em import RA3, RA3State
@@ -72,7 +80,7 @@ def prepare(config: MidtrainConfig, say: Callable[[str], None]) -> Run | None:
     """Read and check all that a run needs, and begin its folder; None if it is finished already.
 
     Args:
-        say: is told of it, a line at a time.
+        say: is told of it, a line at a time, by the main process.
 
     Raises:
         ValueError, FileNotFoundError: what is asked for can't be done.
@@ -81,8 +89,9 @@ def prepare(config: MidtrainConfig, say: Callable[[str], None]) -> Run | None:
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     folder = RunFolder(config.out, config)
-    folder.check()
-    if folder.is_done:
+    say = say if distributed.is_main() else lambda _: None
+    distributed.on_main(folder.check)
+    if distributed.on_main(lambda: folder.is_done):
         say(f"{config.out} is finished already")
         return None
     inputs = experts.load(config, world_config.proposals.max_thought)
@@ -92,9 +101,10 @@ def prepare(config: MidtrainConfig, say: Callable[[str], None]) -> Run | None:
     digests, device = inputs.digests(), distributed.process().device
     inputs.model.to(device)
     world = WatchedWorld(programs, world_config, inputs, config.shown)
-    folder.begin(str(device), digests)
+    distributed.on_main(lambda: folder.begin(str(device), digests))
     ra3 = RA3(world, estep, config.seed)
     try:
+        _check_common(folder)
         state = ra3.load(folder.state)
     except BaseException:
         folder.close()
@@ -102,6 +112,12 @@ def prepare(config: MidtrainConfig, say: Callable[[str], None]) -> Run | None:
     if state.iteration:
         say(f"goes on after iteration {state.iteration} of {config.iterations}")
     return Run(ra3, state, folder, inputs.tokenizer)
+
+
+def _check_common(folder: RunFolder) -> None:
+    seen = distributed.gather_objects([folder.saved()])
+    if any(one != seen[0] for one in seen):
+        raise ValueError(f"out: the processes do not see the same states in {folder.folder}; give a folder they share")
 
 
 def settings(config: MidtrainConfig) -> tuple[Method, WorldConfig]:
@@ -179,7 +195,7 @@ class WatchedWorld(TextWorld):
         self._tell(0.0, "E-step")
         return super().batch(iteration, seed)
 
-    def rollouts(self, *args: Any, **options: Any) -> Rolled:
+    def rollouts(self, *args: Any, **options: Any) -> Rolled | Shares:
         found = super().rollouts(*args, **options)
         self._counts.append(found.counts)
         return found
@@ -195,9 +211,9 @@ class WatchedWorld(TextWorld):
         if shown:
             programs = [self.programs[number] for number in shown]
             annotations = [evidence.annotations[number][0] for number in shown]
-            reward = self.base if self.config.reward == "base" else model.module
+            reward = self.base if self.config.reward == "base" else model.current()
             found = records.describe(
-                self._lines, programs, annotations, policy=self._policy.module, reward=reward, closing=self.closing
+                self._lines, programs, annotations, policy=self._policy.current(), reward=reward, closing=self.closing
             )
             self.records = [{"iteration": self._number, **record} for record in found]
         self._tell(0.5, "M-step")
@@ -206,7 +222,7 @@ class WatchedWorld(TextWorld):
     def measure(self, model: TextModel, policy: TextModel) -> dict[str, float]:
         found = super().measure(model, policy) | records.summary(self.records)
         seconds = time.perf_counter() - self._start
-        tokens = sum(counts.computed for counts in self._counts)
+        tokens = sum(distributed.gather_objects([counts.computed for counts in self._counts]))
         found |= {"seconds": seconds, "estep_tokens": tokens}
         found["tokens_per_second"] = (tokens + found["tokens"]) / seconds
         return found
@@ -230,39 +246,37 @@ class Run:
         return self.folder.config.iterations - self.state.iteration
 
     def go(self, watcher: Watcher) -> Path:
-        """To the end; the folder. The watcher's count begins with what is left.
+        """To the end; the folder. The watcher's count begins with what is left; the main process tells it.
 
         Raises:
             RunStopped: as `midtrain`.
         """
         try:
-            history = self._loop(watcher)
-            with writing(self.folder.folder, "the last state is kept"):
-                save_model(self.folder.folder / "model", self.ra3.world.model, self.tokenizer)
-                self.folder.finish(history)
+            history = self._loop(watcher if distributed.is_main() else Silent())
+            weights = distributed.full_state(self.ra3.world.model)
+            if distributed.is_main():
+                with writing(self.folder.folder, "the last state is kept"):
+                    save_model(self.folder.folder / "model", self.ra3.world.model, weights, self.tokenizer)
+                    self.folder.finish(history)
         finally:
             self.folder.close()
         return self.folder.folder
 
     def _loop(self, watcher: Watcher) -> tuple[dict[str, Any], ...]:
-        folder, state = self.folder, self.state
-        config: MidtrainConfig = folder.config
+        state = self.state
         before = state.iteration
         self.ra3.world.tell = lambda done, label: watcher.update(done - before, label)
-        with writing(folder.folder):
-            folder.metrics(state.history)
-            log = Log(folder.folder / "tensorboard", state.history) if config.tensorboard else None
+        log = self._begin_writing() if distributed.is_main() else None
         collapsed = False
-        while state.iteration < config.iterations:
+        while state.iteration < self.folder.config.iterations:
             state = self._step(state)
             record = state.history[-1]
-            with writing(folder.folder, f"the state after iteration {state.iteration - 1} is kept"):
-                # Before the state: a run that is killed in between computes the same records again.
-                folder.thoughts(self.ra3.world.records)
-                self.ra3.save(state, folder.state)
-                folder.metrics(state.history)
-                if log:
-                    log.add(record)
+            if distributed.is_main():
+                self._write(state, log)
+            else:
+                # What the main process writes is put together from everybody's shards.
+                for _ in self.ra3.world.contents(state.model, state.policy):
+                    pass
             watcher.update(state.iteration - before, label(record))
             if record.get("collapsed") and not collapsed:
                 watcher.say(COLLAPSED.format(record["iteration"]))
@@ -270,6 +284,22 @@ class Run:
         if log:
             log.close()
         return state.history
+
+    def _begin_writing(self) -> Log | None:
+        folder, history = self.folder, self.state.history
+        with writing(folder.folder):
+            folder.metrics(history)
+            return Log(folder.folder / "tensorboard", history) if folder.config.tensorboard else None
+
+    def _write(self, state: RA3State, log: Log | None) -> None:
+        folder = self.folder
+        with writing(folder.folder, f"the state after iteration {state.iteration - 1} is kept"):
+            # Before the state: a run that is killed in between computes the same records again.
+            folder.thoughts(self.ra3.world.records)
+            self.ra3.save(state, folder.state)
+            folder.metrics(state.history)
+            if log:
+                log.add(state.history[-1])
 
     def _step(self, state: RA3State) -> RA3State:
         """One iteration.
@@ -305,12 +335,11 @@ def label(record: dict[str, Any]) -> str:
 _MEASURED = {"held_out_loss": "held out", "pass": "pass"}
 
 
-def save_model(folder: Path, module: Any, tokenizer: Any) -> Path:
-    """Write the model as an ordinary folder: sharded weights put together, adapters merged."""
-    state = distributed.full_state(module)
+def save_model(folder: Path, module: Any, weights: dict[str, torch.Tensor], tokenizer: Any) -> Path:
+    """Write a model with these weights (`distributed.full_state`) as an ordinary folder."""
     with torch.device("meta"):
         plain = AutoModelForCausalLM.from_config(module.config, dtype=torch.float32)
-    plain.load_state_dict(state, assign=True)
+    plain.load_state_dict(weights, assign=True)
     plain.tie_weights()
     plain.generation_config = module.generation_config
     return models.save(folder, plain, tokenizer)

@@ -10,7 +10,8 @@
     model/          the trained model, a folder for transformers
     done            there once all is written
 
-It can be killed at any moment: every file is replaced as a whole, and what the state says goes.
+It can be killed at any moment: every file is replaced as a whole, and what the state says goes. Of several processes
+the main one writes.
 """
 
 from __future__ import annotations
@@ -62,6 +63,10 @@ class RunFolder:
     @property
     def is_done(self) -> bool:
         return (self.folder / "done").is_file()
+
+    def saved(self) -> list[str]:
+        """Names of the states that are there."""
+        return sorted(one.name for one in self.state.glob("*"))
 
     def check(self) -> None:
         """Refuse a folder that another run is in.

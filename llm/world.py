@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from llm.gains import gains
 from llm.mstep import TrainConfig, Trainer, batches
 from llm.program import CONTENT, END, THOUGHT, Program, Row, Thoughts, assemble
 from llm.rollouts import Proposals, TextRollouts
+from llm.shares import Shares
 from ra3sim.abstraction import ThoughtPrice
 from ra3sim.abstraction.interface import World
 
@@ -116,10 +117,25 @@ class WorldConfig:
 
 @dataclass(frozen=True)
 class TextModel:
-    """A transformers model, and what trains it; the weights live here and change in place."""
+    """A transformers model, and what trains it; the weights live here and change in place.
+
+    Attributes:
+        module: what trains; several processes have it in shards.
+        replica: what is computed with elsewhere.
+    """
 
     module: Any
     trainer: Trainer
+    replica: distributed.Replica
+
+    def current(self) -> Any:
+        """A whole module with the weights as they are now. Every process must call it."""
+        return self.replica.current()
+
+    def update(self, rows: Sequence[Row], **options: float) -> dict[str, float]:
+        """`Trainer.update`."""
+        self.replica.changed()
+        return self.trainer.update(rows, **options)
 
 
 class TextWorld(World[TextModel, TextModel, Evidence]):
@@ -132,7 +148,9 @@ class TextWorld(World[TextModel, TextModel, Evidence]):
         monitor: called with the module after each iteration; returns numbers for the record.
 
     Raises:
-        ValueError: no programs, or a program too long for the model.
+        ValueError: no programs, fewer in an E-step than processes, or a program too long for the model.
+
+    Several processes share out the programs of an E-step (`llm.shares`); each has the whole weights to roll out with.
 
     The record of an iteration has ``loss`` (of the M-step, nats per token), ``tokens``, ``kept`` (share of the thoughts
     that gain enough, with ``min_gain``) and ``thoughts`` (share of the lines).
@@ -144,6 +162,9 @@ class TextWorld(World[TextModel, TextModel, Evidence]):
     ) -> None:  # fmt: skip
         if not programs:
             raise ValueError("programs: none given")
+        seen, started = min(len(programs), config.programs or len(programs)), distributed.process().num_processes
+        if seen < started:
+            raise ValueError(f"programs: an E-step sees {seen}, for {started} processes; give more, or start fewer")
         about = module.config.get_text_config()
         longest, most = max(len(program.ids) for program in programs), getattr(about, "max_position_embeddings", None)
         if most is not None and longest > most:
@@ -160,21 +181,24 @@ class TextWorld(World[TextModel, TextModel, Evidence]):
         padded[: len(closing)] = closing
         self._closing = torch.from_numpy(padded)
         needs_base = config.reward == "base" or config.min_gain is not None
-        self.base = frozen(module) if needs_base else None
+        self.base = distributed.frozen(module) if needs_base else None
         # What tells runs apart, beside the settings: programs, and weights that a saved state does not hold.
         parts = [program.ids for program in programs]
         if needs_base or config.train.lora:
             parts += [weight.detach().float().cpu().numpy() for weight in module.parameters()]
         self._digest = digest(parts)
         own = copy.deepcopy(module) if config.policy == "copy" else module
+        # Before trainers take the modules, shard them and put adapters in.
+        replica = distributed.Replica(module)
+        own_replica = replica if own is module else distributed.Replica(own)
         trainer = Trainer(module, self._closing, config.train)
         if self.base is not None:
             self.base.to(trainer.process.device, torch.float32)
-        self._model = TextModel(module, trainer)
+        self._model = TextModel(module, trainer, replica)
         self._policy = self._model
         if config.policy_train is not None:
             # Moments of its own: the policy gradient's are of another size.
-            self._policy = TextModel(own, Trainer(own, self._closing, config.policy_train))
+            self._policy = TextModel(own, Trainer(own, self._closing, config.policy_train), own_replica)
         self._fixed: Any = None
         self._fitted: dict[str, float] = {}
 
@@ -199,22 +223,27 @@ class TextWorld(World[TextModel, TextModel, Evidence]):
     def rollouts(
         self, model: TextModel, policy: TextModel, batch: np.ndarray, group: int, seed: np.random.SeedSequence,
         floor: float = 0.0,
-    ) -> Rolled:  # fmt: skip
-        fixed = model.module if self._fixed is None else self._fixed
-        reward = self.base if self.config.reward == "base" else fixed
-        return Rolled(self, policy.module, reward, batch, group, seed, floor)
+    ) -> Rolled | Shares:  # fmt: skip
+        thinker = policy.current()
+        reward = self.base
+        if self.config.reward == "step":
+            reward = model.current() if self._fixed is None else self._fixed
+        own = Rolled(self, thinker, reward, np.array(distributed.share(batch)), group, seed, floor)
+        if distributed.process().num_processes == 1:
+            return own
+        return Shares(own, [len(self.programs[number]) for number in batch])
 
     def improve(
-        self, policy: TextModel, rollouts: Rolled, whether: np.ndarray, what: np.ndarray, rate: float
+        self, policy: TextModel, rollouts: Rolled | Shares, whether: np.ndarray, what: np.ndarray, rate: float
     ) -> TextModel:
         if self.config.policy_train is None:
             raise ValueError("policy_train: say how the policy is trained, e.g. TrainConfig(rate=1e-4)")
         if policy.module is self._model.module and self._fixed is None and self.config.reward == "step":
             # The reward's weights stay those of the step's beginning while the policy moves.
-            self._fixed = frozen(policy.module)
+            self._fixed = distributed.frozen(policy.current())
         rows, decisions = rollouts.gradient_rows(whether, what, self.config.anchor)
         trainer = policy.trainer
-        trainer.update(rows, normaliser=max(decisions, 1), rate=rate * trainer.config.rate_at(trainer.updates))
+        policy.update(rows, normaliser=max(decisions, 1), rate=rate * trainer.config.rate_at(trainer.updates))
         return policy
 
     def fit(self, model: TextModel, evidence: Evidence) -> TextModel:
@@ -230,7 +259,7 @@ class TextWorld(World[TextModel, TextModel, Evidence]):
                 annotations = evidence.annotations[number]
                 rows.append(annotations[seen[number] % len(annotations)].row(self.programs[number]))
                 seen[number] += 1
-            found = model.trainer.update(rows)
+            found = model.update(rows)
             losses.append(found["loss"])
             tokens += found["tokens"]
             seconds += found["seconds"]
@@ -245,8 +274,11 @@ class TextWorld(World[TextModel, TextModel, Evidence]):
         kept = total = 0
         if least is not None:
             pairs = [(number, annotation) for number, several in found.items() for annotation in several]
-            programs = [self.programs[number] for number, _ in pairs]
-            worth = gains(self.base, programs, [annotation.thoughts for _, annotation in pairs], self.closing)
+            own = distributed.share(pairs)
+            programs = [self.programs[number] for number, _ in own]
+            worth = distributed.gather_objects(
+                gains(self.base, programs, [annotation.thoughts for _, annotation in own], self.closing)
+            )
             better: dict[int, list[Annotation]] = {number: [] for number in found}
             for (number, annotation), gain in zip(pairs, worth, strict=True):
                 drop = gain < least  # NaN, where there is no thought, is not
@@ -259,26 +291,32 @@ class TextWorld(World[TextModel, TextModel, Evidence]):
         return Evidence(found, quantities | ({"kept": kept / total if total else 0.0} if least is not None else {}))
 
     def measure(self, model: TextModel, policy: TextModel) -> dict[str, float]:
-        return self._fitted | (self.monitor(model.module) if self.monitor else {})
+        return self._fitted | (self.monitor(model.current()) if self.monitor else {})
 
     def describe(self) -> str:
         return f"{len(self.programs)} programs ({self._digest}), {self.config!r}"
 
-    def save(self, folder: Path, model: TextModel, policy: TextModel) -> None:
+    def contents(self, model: TextModel, policy: TextModel) -> Iterator[tuple[str, Any]]:
+        """What is saved, by the name of the file. Every process must go through them all."""
         for name, part in (("model", model), ("policy", policy)):
             if name == "policy" and policy is model:
                 continue
             if name == "model" or policy.module is not model.module:
-                torch.save(distributed.full_state(part.module), folder / f"{name}.pt")
-            torch.save(part.trainer.state_dict(), folder / f"{name}-trainer.pt")
+                yield f"{name}.pt", distributed.full_state(part.module)
+            yield f"{name}-trainer.pt", part.trainer.state_dict()
+
+    def save(self, folder: Path, model: TextModel, policy: TextModel) -> None:
+        for name, content in self.contents(model, policy):
+            torch.save(content, folder / name)
 
     def load(self, folder: Path) -> tuple[TextModel, TextModel]:
         for name, part in (("model", self._model), ("policy", self._policy)):
             if name == "policy" and self._policy is self._model:
                 continue
             if name == "model" or self._policy.module is not self._model.module:
-                _restore(part, torch.load(folder / f"{name}.pt", weights_only=True))
-            part.trainer.load_state_dict(torch.load(folder / f"{name}-trainer.pt", weights_only=True))
+                _restore(part, _read(folder / f"{name}.pt"))
+            part.trainer.load_state_dict(_read(folder / f"{name}-trainer.pt"))
+            part.replica.changed()
         return self._model, self._policy
 
 
@@ -297,6 +335,9 @@ class Rolled(TextRollouts):
         )
 
     def evidence(self, weights: np.ndarray) -> Evidence:
+        return self.world.filtered(self.annotated(weights))
+
+    def annotated(self, weights: np.ndarray) -> dict[int, tuple[Annotation, ...]]:
         """Annotations drawn in proportion to the weights (systematically: one of weight W has ⌊M W⌋ or ⌈M W⌉)."""
         count = self.world.config.annotations
         found = {}
@@ -308,7 +349,7 @@ class Rolled(TextRollouts):
             members = np.searchsorted(total, places, side="right")
             # In any order, so that each annotation by itself is drawn in proportion too.
             found[int(number)] = tuple(self._annotation(i * self.group + int(g)) for g in rng.permutation(members))
-        return self.world.filtered(found)
+        return found
 
     def _annotation(self, b: int) -> Annotation:
         T = len(self.thoughts[b])
@@ -316,7 +357,22 @@ class Rolled(TextRollouts):
 
     def gradient_rows(self, whether: np.ndarray, what: np.ndarray, anchor: float) -> tuple[list[Row], int]:
         """Rows that count the latents with their advantages, and the number of decisions among them."""
-        rows, decisions = [], int((np.repeat(self.mask, self.group, 0) & np.isfinite(self.log_kappa)).sum())
+        decisions = self.decisions
+        return self.rows(whether, what, anchor, decisions, len(self.thoughts)), decisions
+
+    @property
+    def decisions(self) -> int:
+        """How often it was decided whether to think."""
+        return int((np.repeat(self.mask, self.group, 0) & np.isfinite(self.log_kappa)).sum())
+
+    def rows(self, whether: np.ndarray, what: np.ndarray, anchor: float, decisions: int, count: int) -> list[Row]:
+        """Rows that count the latents with their advantages.
+
+        Args:
+            whether, what: advantages, ``(I, G, T)``.
+            decisions, count: of all the rollouts of the batch, which share the anchor.
+        """
+        rows = []
         for b, thoughts in enumerate(self.thoughts):
             i, g = divmod(b, self.group)
             row = assemble(self.programs[i], thoughts, closed=self.closed[b, : len(thoughts)].tolist())
@@ -326,11 +382,11 @@ class Rolled(TextRollouts):
             decision = np.where(row.marker >= 0, (whether[i, g] * self.credit[b])[line], 0)
             if anchor:
                 code = row.kind == CONTENT
-                weight = weight + anchor * code * decisions / max(code.sum() * len(self.thoughts), 1)
+                weight = weight + anchor * code * decisions / max(code.sum() * count, 1)
             rows.append(
                 replace(row, weight=weight.astype(np.float32), decision_weight=decision.astype(np.float32), close=end)
             )
-        return rows, decisions
+        return rows
 
 
 def _restore(part: TextModel, weights: dict[str, torch.Tensor]) -> None:
@@ -342,6 +398,11 @@ def _restore(part: TextModel, weights: dict[str, torch.Tensor]) -> None:
             tensor.copy_(distributed.like(weights[name], tensor))
 
 
+def _read(path: Path) -> dict[str, Any]:
+    # Not to the device that it was saved from, which is the main process's.
+    return torch.load(path, map_location="cpu", weights_only=True)
+
+
 def digest(arrays: Sequence[np.ndarray]) -> str:
     """Twelve letters that tell arrays apart."""
     found = hashlib.sha256()
@@ -349,8 +410,3 @@ def digest(arrays: Sequence[np.ndarray]) -> str:
         found.update(f"{array.dtype}{array.shape}".encode())
         found.update(np.ascontiguousarray(array))
     return found.hexdigest()[:12]
-
-
-def frozen(module: Any) -> Any:
-    """A copy that does not change."""
-    return copy.deepcopy(module).eval().requires_grad_(False)

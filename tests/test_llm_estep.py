@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from llm import config, estep, models
+from llm.distributed import Replica
 from llm.estep import METHODS, Blind, Given, NoThoughts
 from llm.lines import Lines
 from llm.mstep import TrainConfig, Trainer
@@ -129,7 +130,8 @@ def test_blind_thoughts_are_the_policys_own(lines, programs):
     drawn = []
     for base in (0, 7):
         place = world(lines, programs, make(lines, seed=base), reward="base", annotations=3)
-        model = dataclasses.replace(place.init(None)[0], module=copy.deepcopy(policy))
+        own = copy.deepcopy(policy)
+        model = dataclasses.replace(place.init(None)[0], module=own, replica=Replica(own))
         drawn.append(Blind(group=3, floor=0.4).run(place, model, model, np.arange(3), 0, np.random.SeedSequence(0)))
     assert drawn[0].evidence.annotations == drawn[1].evidence.annotations
     assert drawn[0].quantities["likelihood"] != drawn[1].quantities["likelihood"]
