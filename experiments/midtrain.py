@@ -63,10 +63,10 @@ class Config:
     @staticmethod
     def preset(name: str) -> Config:
         if name == "smoke":
-            small = {"programs": 2000, "updates": 150}
+            small = {"programs": 1000, "updates": 120}
             return Config(
                 seeds=2, few_seeds=2, sizes=(20, 50), size=20, neutral=Base(**small), deaf=Base(rule="random", **small),
-                budget=Budget(rounds=2, updates=8, per_round=24, held_out=8, particles=2, track=4), ablations=False,
+                budget=Budget(rounds=2, updates=5, per_round=16, held_out=6, particles=2, track=2), ablations=False,
                 prices=(2.0,), candidates=(4,),
             )  # fmt: skip
         return Config()
