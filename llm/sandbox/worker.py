@@ -1,0 +1,126 @@
+"""A judge and its zygote, as the caller sees them."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from llm.sandbox.inside import wire
+
+HERE = Path(__file__).parent
+START = 30.0  # seconds that a worker may take to start
+# Bare interpreters: nothing of the environment, no site packages, sets of strings in the same order every time.
+_FLAGS = ("-s", "-S", "-P", "-B")
+_BOOT = "import sys; sys.path.insert(0, {!r}); from inside import {}; del sys.path[0]; {}.main({})"
+
+
+class WorkerLost(RuntimeError):
+    """The worker broke, or was killed; it says nothing about the program."""
+
+
+class WorkerStuck(RuntimeError):
+    """The worker did not answer in time."""
+
+
+class Worker:
+    """Two processes; one job at a time."""
+
+    def __init__(self, layers: tuple[str, ...] = ()) -> None:
+        ours, judges = socket.socketpair()
+        judge_side, zygote_side = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._link, self.jobs, self.broken = ours, 0, False
+        self._link.setblocking(False)
+        self._processes: list[subprocess.Popen] = []
+        try:
+            self._processes = [
+                _start("zygote", [zygote_side.fileno()]),
+            ]
+            _await_ready(judge_side)
+            self._processes.append(_start("judge", [judges.fileno(), judge_side.fileno()]))
+            self._receive(time.monotonic() + START)
+        except BaseException:
+            self.close()
+            raise
+        finally:
+            for one in (judges, judge_side, zygote_side):
+                one.close()
+
+    @property
+    def pids(self) -> list[int]:
+        return [one.pid for one in self._processes]
+
+    def ask(self, job: list[Any], seconds: float) -> dict[str, Any]:
+        """The judge's answer.
+
+        Raises:
+            WorkerLost: one of the processes is gone.
+            WorkerStuck: no answer within so many seconds.
+        """
+        self.jobs += 1
+        deadline = time.monotonic() + seconds
+        self._send(wire.frame(wire.dumps(job)), deadline)
+        return self._receive(deadline)
+
+    def close(self) -> None:
+        """Kill both; with them goes whatever they started."""
+        self.broken = True
+        self._link.close()
+        for one in self._processes:
+            one.kill()
+        for one in self._processes:
+            one.wait()
+
+    def _send(self, data: bytes, deadline: float) -> None:
+        left = memoryview(data)
+        while left:
+            try:
+                left = left[self._link.send(left) :]
+            except BlockingIOError:
+                self._poll(select.POLLOUT, deadline)
+            except OSError as error:
+                raise WorkerLost(f"the judge is gone ({error.strerror})") from None
+
+    def _receive(self, deadline: float) -> Any:
+        data = bytearray()
+        while len(data) < 4 or len(data) < 4 + wire.HEADER.unpack_from(data)[0]:
+            try:
+                part = self._link.recv(1 << 16)
+            except BlockingIOError:
+                self._poll(select.POLLIN, deadline)
+                continue
+            except OSError as error:
+                raise WorkerLost(f"the judge is gone ({error.strerror})") from None
+            if not part:
+                raise WorkerLost("the judge is gone")
+            data += part
+        return wire.loads(data[4:].decode("ascii"))
+
+    def _poll(self, event: int, deadline: float) -> None:
+        waiting = select.poll()
+        waiting.register(self._link, event)
+        left = deadline - time.monotonic()
+        if left <= 0 or not waiting.poll(1000 * left + 1):
+            raise WorkerStuck("the judge gave no answer in time")
+
+
+def _start(name: str, numbers: list[int]) -> subprocess.Popen:
+    arguments = ", ".join(map(str, numbers))
+    return subprocess.Popen(
+        [sys._base_executable, *_FLAGS, "-c", _BOOT.format(str(HERE), name, name, arguments)],
+        stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, pass_fds=numbers,
+        env={"PYTHONHASHSEED": "0", "PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8"}, cwd="/", start_new_session=True,
+    )  # fmt: skip
+
+
+def _await_ready(link: socket.socket) -> None:
+    waiting = select.poll()
+    waiting.register(link, select.POLLIN)
+    if not waiting.poll(1000 * START) or link.recv(256) != b"ready":
+        raise WorkerLost("the zygote did not start")
