@@ -1,0 +1,145 @@
+"""The course of a run of RLVR: a record for each step, pass@k on held-out problems, and what must stop the run."""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import Any
+
+import numpy as np
+import torch
+from torch.distributed.tensor import DTensor
+from transformers import AutoModelForCausalLM, TrainerCallback
+
+from llm import distributed, passk
+from llm.engine import InProcess
+from llm.rlvr_config import RLVRConfig
+from llm.rlvr_inputs import Inputs, written
+from llm.rlvr_trainer import record_of, rewards
+from llm.runs import RunFolder, RunStopped, writing
+
+# Completions that are drawn together.
+_BATCH = 512
+
+
+def measure(module: Any, inputs: Inputs, config: RLVRConfig) -> dict[str, float]:
+    """pass@k on the held-out problems, ``samples`` completions each; empty without such problems.
+
+    What is drawn depends on the seed, the problem and the number of the sample alone. Several processes share out the
+    problems; every one must call it.
+
+    Raises:
+        RunStopped: the sandbox could not judge the completions.
+    """
+    if not inputs.held_out:
+        return {}
+    numbers = distributed.share(range(len(inputs.held_out)))
+    found = distributed.gather_objects(_passed(module, inputs, config, numbers))
+    if unjudged := sum(one is None for row in found for one in row):
+        raise RunStopped(
+            f"held_out: the sandbox failed on {unjudged} of {len(found) * config.samples} programs; the last state is "
+            "kept. Look after the machine, and give the same command again"
+        )
+    counts = [int(sum(row)) for row in found]
+    samples = [config.samples] * len(found)
+    return {f"pass@{k}": float(passk.pass_at_k(samples, counts, k).mean()) for k in config.k}
+
+
+def _passed(module: Any, inputs: Inputs, config: RLVRConfig, numbers: list[int]) -> list[list[float | None]]:
+    """For each problem, whether each of its samples passes."""
+    requests = [(number, sample) for number in numbers for sample in range(config.samples)]
+    if not requests:
+        return []
+    prompts = dict(zip(numbers, inputs.reader([inputs.held_out[n].prompt for n in numbers])["input_ids"], strict=True))
+    ends = inputs.ends()
+    stop = np.zeros(module.config.vocab_size, bool)
+    stop[ends] = True
+    engine, training, jobs = InProcess(_whole(module)), module.training, []
+    module.eval()
+    for first in range(0, len(requests), _BATCH):
+        part = requests[first : first + _BATCH]
+        drawn = engine.sample(
+            [prompts[number] for number, _ in part], stop=stop, max_new_tokens=config.max_new_tokens,
+            seeds=[np.random.SeedSequence([config.seed, number, sample]) for number, sample in part],
+            temperature=config.measure_temperature,
+        )  # fmt: skip
+        for (number, _), sample in zip(part, drawn, strict=True):
+            problem = inputs.held_out[number]
+            jobs.append((problem, problem.program(written(inputs.tokenizer, sample.ids, ends))))
+    module.train(training)
+    found = rewards(inputs.verdicts(jobs))
+    return [found[k : k + config.samples] for k in range(0, len(found), config.samples)]
+
+
+def _whole(module: Any) -> Any:
+    """The model itself, or a copy that is put together from its shards."""
+    if not any(isinstance(weight, DTensor) for weight in module.parameters()):
+        return module
+    weights = distributed.full_state(module)
+    with torch.device("meta"):
+        plain = AutoModelForCausalLM.from_config(module.config, dtype=torch.float32)
+    plain.load_state_dict(weights, assign=True)
+    plain.tie_weights()
+    return plain.eval()
+
+
+class Curve(TrainerCallback):
+    """Keeps the history, writes it, and stops a run that has gone wrong.
+
+    Args:
+        tell: is told the steps that are done, and the last one in a few words.
+    """
+
+    def __init__(self, config: RLVRConfig, inputs: Inputs, folder: RunFolder, history: list[dict[str, Any]], tell: Any):
+        self.config, self.inputs, self.folder, self.history, self.tell = config, inputs, folder, history, tell
+        self._began = time.perf_counter()
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, model: Any, **_: Any) -> None:
+        self._began = time.perf_counter()
+        if not self.history:
+            self._add({"step": 0} | self._measured(model))
+        self._write()
+
+    def on_log(self, args: Any, state: Any, control: Any, model: Any, logs: dict[str, Any], **_: Any) -> None:
+        if "loss" not in logs:  # the words of parting
+            return
+        step = state.global_step // self.config.updates
+        record = record_of(step, logs)
+        self._check(record)
+        if step % self.config.measure_every == 0 or step == self.config.steps:
+            record |= self._measured(model)
+        self._add(record)
+        self._write()
+
+    def _measured(self, model: Any) -> dict[str, float]:
+        began = time.perf_counter()
+        found = measure(model, self.inputs, self.config)
+        return found | {"measuring seconds": time.perf_counter() - began} if found else {}
+
+    def _add(self, record: dict[str, Any]) -> None:
+        now = time.perf_counter()
+        record["seconds"], self._began = now - self._began, now
+        self.history.append(record)
+
+    def _write(self) -> None:
+        if distributed.is_main():
+            with writing(self.folder.folder, "the last state is kept"):
+                self.folder.metrics(self.history)
+            self.tell(self.history[-1]["step"], label(self.history[-1]))
+
+    def _check(self, record: dict[str, Any]) -> None:
+        for name in ("loss", "norm"):
+            if not math.isfinite(record[name]):
+                raise RunStopped(f"step {record['step']}: the {name} is no finite number; try a lower rate")
+        if record["unjudged"] == 1:
+            raise RunStopped(
+                f"step {record['step']}: the sandbox could judge none of the programs; look after the machine, and "
+                "give the same command again"
+            )
+
+
+def label(record: dict[str, Any]) -> str:
+    """A step in a few words."""
+    parts = [f"reward {record['reward']:.3f}"] if record.get("reward") is not None else []
+    parts += [f"{name} {value:.3f}" for name, value in record.items() if name.startswith("pass@")]
+    return f"step {record['step']}: {', '.join(parts)}" if parts else f"step {record['step']}"
