@@ -19,6 +19,7 @@ from rich.console import Console
 from experiments.progress import Ticker
 from experiments.registry import EXPERIMENTS, Entry, find, load
 from llm.config import MidtrainConfig
+from llm.rlvr_config import RLVRConfig, with_options
 
 
 class InputError(Exception):
@@ -151,6 +152,37 @@ class Midtrain(MidtrainConfig):
         return 0
 
 
+@dataclass(frozen=True, kw_only=True)
+class RLVR(RLVRConfig):
+    """Train a model by reinforcement on problems that a verdict decides (GRPO). The same command again continues.
+
+    `--config FILE` reads options from a TOML file (experiments/configs); those that are given beside it count instead.
+    """
+
+    def run(self, registry: Mapping[str, Entry]) -> int:
+        from transformers.utils import logging
+
+        from llm import rlvr, rlvr_inputs
+        from llm.problems import Judge
+
+        logging.disable_progress_bar()
+        console = Console(stderr=True)
+        say = lambda text: console.print(text, markup=False, highlight=False)  # noqa: E731
+        with Judge(self.jobs, self.isolation) as judge:
+            try:
+                run = rlvr.prepare(self, say, lambda: rlvr_inputs.load(self, judge))
+            except (ValueError, FileNotFoundError) as error:
+                raise InputError(str(error)) from None
+            if run:
+                try:
+                    with Ticker(run.left, console) as ticker:
+                        run.go(ticker)
+                except rlvr.RunStopped as error:
+                    return _fail(str(error), 1)
+        print(f"results: {self.out}{os.sep} (the model in {self.out / 'model'}{os.sep})")
+        return 0
+
+
 @dataclass(frozen=True)
 class ShowThoughts:
     """Show the thoughts that a run of `ra3 midtrain` found: beside each line κ, its log-likelihood, and their gains."""
@@ -199,13 +231,24 @@ def _check(jobs: int | None, seed: int | None, out: Path, runs: Path) -> None:
             raise InputError(f"{option}: {folder} cannot be written to")
 
 
-COMMANDS = {"list": List, "reproduce": Reproduce, "verify": Verify, "midtrain": Midtrain, "thoughts": ShowThoughts}
+COMMANDS = {
+    "list": List, "reproduce": Reproduce, "verify": Verify, "midtrain": Midtrain, "rlvr": RLVR,
+    "thoughts": ShowThoughts,
+}  # fmt: skip
+    "list": List,
+    "reproduce": Reproduce,
+    "verify": Verify,
+    "midtrain": Midtrain,
+    "rlvr": RLVR,
+    "thoughts": ShowThoughts,
+}
 
 
 def main(argv: Sequence[str] | None = None, registry: Mapping[str, Entry] = EXPERIMENTS) -> int:
     """Run the command line; returns its exit code: 0, 1 (something failed), 2 (bad input), 130 (interrupted)."""
     try:
-        return _parse(sys.argv[1:] if argv is None else argv).run(registry)
+        argv = sys.argv[1:] if argv is None else argv
+        return _parse(_from_files(argv)).run(registry)
     except InputError as error:
         return _fail(str(error), 2)
     except KeyboardInterrupt:
@@ -217,6 +260,16 @@ def main(argv: Sequence[str] | None = None, registry: Mapping[str, Entry] = EXPE
     except Exception as error:
         traceback.print_exc()
         return _fail(f"{error or type(error).__name__}; what is finished is kept", 1)
+
+
+def _from_files(argv: Sequence[str]) -> list[str]:
+    """The options of `ra3 rlvr`, with those of its `--config` file written out."""
+    if list(argv[:1]) != ["rlvr"]:
+        return list(argv)
+    try:
+        return ["rlvr", *with_options(argv[1:])]
+    except (ValueError, FileNotFoundError) as error:
+        raise InputError(str(error)) from None
 
 
 def _parse(argv: Sequence[str]):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -179,6 +180,37 @@ def read_options(path: Path) -> dict[str, Any]:
         if isinstance(value, dict):
             raise ValueError(f"config: {path} has a table for {name!r}; give a value")
     return found
+
+
+def with_options(argv: Sequence[str]) -> list[str]:
+    """A command line with ``--config FILE`` replaced by the options in the file that it does not give itself.
+
+    >>> with_options(["--rate", "1e-3"])
+    ['--rate', '1e-3']
+
+    Raises:
+        ValueError, FileNotFoundError: as `read_options`, or ``--config`` twice, or without a file.
+    """
+    rest, files = [], []
+    words = iter(argv)
+    for word in words:
+        name, equals, value = word.partition("=")
+        if name != "--config":
+            rest.append(word)
+        elif value := value if equals else next(words, ""):
+            files.append(value)
+        else:
+            raise ValueError("config: give the file after --config")
+    if len(files) > 1:
+        raise ValueError("config: give one file, not several")
+    given = {word.partition("=")[0].removeprefix("--").replace("-", "_") for word in rest if word.startswith("--")}
+    found: list[str] = []
+    for name, value in (read_options(Path(files[0])) if files else {}).items():
+        if name in given or value is False:
+            continue
+        found.append("--" + name.replace("_", "-"))
+        found += [] if value is True else [str(one) for one in value] if isinstance(value, list) else [str(value)]
+    return [*found, *rest]
 
 
 _LEAST = {
