@@ -235,13 +235,6 @@ COMMANDS = {
     "list": List, "reproduce": Reproduce, "verify": Verify, "midtrain": Midtrain, "rlvr": RLVR,
     "thoughts": ShowThoughts,
 }  # fmt: skip
-    "list": List,
-    "reproduce": Reproduce,
-    "verify": Verify,
-    "midtrain": Midtrain,
-    "rlvr": RLVR,
-    "thoughts": ShowThoughts,
-}
 
 
 def main(argv: Sequence[str] | None = None, registry: Mapping[str, Entry] = EXPERIMENTS) -> int:
