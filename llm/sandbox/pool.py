@@ -13,6 +13,7 @@ from typing import Any
 
 from llm.sandbox.checks import Check
 from llm.sandbox.inside import wire
+from llm.sandbox.inside.layers import LEVELS
 from llm.sandbox.verdict import Limits, Verdict
 from llm.sandbox.worker import Worker, WorkerLost, WorkerStuck
 
@@ -94,6 +95,7 @@ class Sandbox:
                     worker.broken, why = True, str(error)
                     continue
             if "fault" not in found:
+                worker.broken = bool(found.get("dirty"))
                 return found
             worker.broken, why = True, found["fault"]
         return {"outcome": "sandbox error", "detail": why}
@@ -103,7 +105,7 @@ class Sandbox:
         worker = self._free.get()
         try:
             if worker is None:
-                worker = Worker()
+                worker = Worker(LEVELS[self.isolation], 64 << 20)
                 with self._lock:
                     self._all.add(worker)
             yield worker

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import select
-import signal
+import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
-from llm.sandbox.inside import wire
+from llm.sandbox.inside import control, wire
 
 HERE = Path(__file__).parent
 START = 30.0  # seconds that a worker may take to start
@@ -29,21 +29,40 @@ class WorkerStuck(RuntimeError):
     """The worker did not answer in time."""
 
 
-class Worker:
-    """Two processes; one job at a time."""
+class NotIsolated(ValueError):
+    """The machine does not offer what was asked for."""
 
-    def __init__(self, layers: tuple[str, ...] = ()) -> None:
+
+class Worker:
+    """Two processes; one job at a time.
+
+    Args:
+        layers: of isolation, for the processes of programs.
+        scratch_bytes: room in their scratch folder, where it can be limited.
+
+    Attributes:
+        about: what the zygote says of itself: the user that programs run as, whether threads are counted.
+        jobs: how many it was given; broken: it must not be used any more.
+
+    Raises:
+        NotIsolated: a layer is not to be had.
+        WorkerLost: it did not start.
+    """
+
+    def __init__(self, layers: tuple[str, ...], scratch_bytes: int) -> None:
         ours, judges = socket.socketpair()
         judge_side, zygote_side = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._link, self.jobs, self.broken = ours, 0, False
         self._link.setblocking(False)
         self._processes: list[subprocess.Popen] = []
+        self._scratch = tempfile.mkdtemp(prefix="ra3-scratch-")
         try:
-            self._processes = [
-                _start("zygote", [zygote_side.fileno()]),
-            ]
-            _await_ready(judge_side)
-            self._processes.append(_start("judge", [judges.fileno(), judge_side.fileno()]))
+            zygote = [zygote_side.fileno(), layers, self._scratch, scratch_bytes]
+            self._processes.append(_start("zygote", zygote, zygote_side))
+            self.about = _ready(judge_side, zygote_side)
+            judge = [judges.fileno(), judge_side.fileno()]
+            self._processes.append(_start("judge", judge, judges, judge_side))
+            judges.close()
             self._receive(time.monotonic() + START)
         except BaseException:
             self.close()
@@ -76,6 +95,8 @@ class Worker:
             one.kill()
         for one in self._processes:
             one.wait()
+        # What a program may have left there, made unreadable, is no reason to fail.
+        shutil.rmtree(self._scratch, ignore_errors=True)
 
     def _send(self, data: bytes, deadline: float) -> None:
         left = memoryview(data)
@@ -110,17 +131,26 @@ class Worker:
             raise WorkerStuck("the judge gave no answer in time")
 
 
-def _start(name: str, numbers: list[int]) -> subprocess.Popen:
-    arguments = ", ".join(map(str, numbers))
+def _start(name: str, arguments: list[Any], *sockets: socket.socket) -> subprocess.Popen:
+    program = _BOOT.format(str(HERE), name, name, ", ".join(map(repr, arguments)))
     return subprocess.Popen(
-        [sys._base_executable, *_FLAGS, "-c", _BOOT.format(str(HERE), name, name, arguments)],
-        stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, pass_fds=numbers,
-        env={"PYTHONHASHSEED": "0", "PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8"}, cwd="/", start_new_session=True,
+        [sys._base_executable, *_FLAGS, "-c", program],
+        stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        pass_fds=[one.fileno() for one in sockets], start_new_session=True, cwd="/",
+        env={"PYTHONHASHSEED": "0", "PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8"},
     )  # fmt: skip
 
 
-def _await_ready(link: socket.socket) -> None:
+def _ready(link: socket.socket, other: socket.socket) -> dict[str, Any]:
+    """What the zygote says of itself when it is ready."""
+    other.close()  # so that its end is seen
     waiting = select.poll()
     waiting.register(link, select.POLLIN)
-    if not waiting.poll(1000 * START) or link.recv(256) != b"ready":
-        raise WorkerLost("the zygote did not start")
+    if not waiting.poll(1000 * START):
+        raise WorkerLost(f"the zygote did not start within {START:.0f} s")
+    data = link.recv(1 << 12)
+    if data[:1] == control.READY:
+        return wire.loads(data[1:].decode("ascii"))
+    if data[:1] == control.FAULT:
+        raise NotIsolated(data[1:].decode("utf-8", "replace"))
+    raise WorkerLost("the zygote did not start")

@@ -15,9 +15,9 @@ import resource
 import signal
 import sys
 import types
-from typing import Any
+from typing import Any, NamedTuple
 
-from . import control, wire
+from . import control, layers, seccomp, wire
 
 CHANNEL = 3
 # Bound now: the program may put anything in their places, and would only fool itself, but honest ones do it by mistake.
@@ -25,10 +25,18 @@ _read, _write, _exit, _dumps, _loads, _frame = os.read, os.write, os._exit, wire
 _type, _str, _len, _BaseException = type, str, len, BaseException
 
 
-def main(order: control.Order, descriptors: list[int]) -> None:
+class Setting(NamedTuple):
+    """What the zygote has made ready: the layers, whether threads can be counted, the last filter."""
+
+    layers: tuple[str, ...]
+    threads: bool
+    last: seccomp.Last | None
+
+
+def main(order: control.Order, descriptors: list[int], setting: Setting) -> None:
     """Never returns."""
     try:
-        _settle(order, descriptors)
+        _settle(order, descriptors, setting)
         program = _receive()
         if order.mode == control.SCRIPT:
             _script(program)
@@ -39,22 +47,19 @@ def main(order: control.Order, descriptors: list[int]) -> None:
         _exit(1)
 
 
-def _settle(order: control.Order, descriptors: list[int]) -> None:
+def _settle(order: control.Order, descriptors: list[int], setting: Setting) -> None:
     """Only what the program is to have: descriptors, limits, the last layer."""
     high = [os.dup2(one, 50 + k) for k, one in enumerate(descriptors)]
     for one, place in zip(high, (CHANNEL, 0, 1), strict=False):
         os.dup2(one, place)
     os.closerange(CHANNEL + 1, 1 << 16)
-    seconds = int(order.cpu_seconds) + 2  # the zygote looks at the clock more closely; this is for its failure
-    for what, limit in (
-        (resource.RLIMIT_AS, order.memory),
-        (resource.RLIMIT_CPU, seconds),
-        (resource.RLIMIT_FSIZE, order.file_size),
-        (resource.RLIMIT_NOFILE, order.files),
-        (resource.RLIMIT_CORE, 0),
-    ):
+    for what, limit in layers.limits(order, setting.layers, setting.threads):
         resource.setrlimit(what, (limit, limit))
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    if setting.last is None:
+        os.setsid()
+    else:
+        setting.last.install_for(os.getpid())
+    signal.signal(signal.SIGPIPE, signal.SIG_IGN)
     random.seed(0)
     gc.enable()
 

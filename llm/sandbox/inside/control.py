@@ -7,7 +7,7 @@ import socket
 import struct
 from typing import Any, NamedTuple
 
-RUN, KILL, ENDED, FAULT = b"R", b"K", b"E", b"F"
+RUN, KILL, ENDED, FAULT, READY = b"R", b"K", b"E", b"F", b"Y"
 FUNCTIONS, SCRIPT = 0, 1  # what the process is for: answers calls, or runs once
 OWN, WALL, CPU, ASKED = 0, 1, 2, 3  # why a process ended
 

@@ -246,7 +246,3 @@ def main(caller: int, zygote: int) -> None:
             return
         job = wire.loads(stream.read(wire.HEADER.unpack(header)[0]).decode("ascii"))
         link.sendall(wire.frame(wire.dumps(judge.decide(job))))
-
-
-if __name__ == "__main__":
-    main(int(sys.argv[1]), int(sys.argv[2]))

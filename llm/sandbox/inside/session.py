@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from . import control, wire
 
 GRACE = 5.0  # seconds after which a zygote that does not say that a process has ended counts as broken
+CLOSED = 1.0  # seconds within which a process that has closed its channel must have ended
 _CHUNK = 1 << 16
 
 
@@ -52,6 +53,7 @@ class Session:
         self.output = bytearray()
         self._deadline = time.monotonic() + limits["seconds"] + GRACE
         self._unsent, self._unread = bytearray(), bytearray()
+        self._closed, self._patience = False, 0.0
         self._channel, theirs = socket.socketpair()
         self._channel.setblocking(False)
         self._waiting = select.poll()
@@ -85,6 +87,10 @@ class Session:
     def __exit__(self, *_: Any) -> None:
         """Kill it if it lives, and wait until it is gone."""
         try:
+            if not self._closed:
+                self._waiting.unregister(self._channel)
+            if self._out >= 0:
+                self._waiting.unregister(self._out)
             if self.ended is None:
                 self._zygote.send(control.KILL)
             while self.ended is None:
@@ -96,7 +102,7 @@ class Session:
 
     def ask(self, name: str, call: str, named: str = '{"d":[[],[]]}') -> None:
         """Have it call a function; `call` and `named` are the arguments as text."""
-        self._send(f'[{wire.dumps(name)},[{call}],{named}]')
+        self._send(f"[{wire.dumps(name)},[{call}],{named}]")
 
     def answer(self) -> list[Any]:
         """The next answer: ``["v", result]``, ``["e", type, text]`` or ``["u", text]``.
@@ -158,11 +164,13 @@ class Session:
             while self._unsent:
                 del self._unsent[: self._channel.send(self._unsent)]
         except BlockingIOError:
-            self._waiting.modify(self._channel, select.POLLIN | select.POLLOUT)
+            if not self._closed:
+                self._waiting.modify(self._channel, select.POLLIN | select.POLLOUT)
             return
         except OSError:
             self._unsent.clear()  # it reads no more; that it is gone is found when it is asked
-        self._waiting.modify(self._channel, select.POLLIN)
+        if not self._closed:
+            self._waiting.modify(self._channel, select.POLLIN)
 
     def _frame(self) -> str | None:
         """A whole frame of what was read, if there is one."""
@@ -182,28 +190,27 @@ class Session:
         """Until there is something to read, or the end."""
         if self.ended is not None and until_over:
             self._give_up(*_of_end(self.ended))
-        events = self._hear(self._deadline)
+        if until_over and self._closed and self.ended is None and time.monotonic() > self._patience:
+            self._give_up("crashed", "it closed its channel")
+        readable = self._hear(self._patience if until_over and self._closed else self._deadline)
         # What it wrote before its end comes first.
         if self.ended is not None:
             while self._read():
                 pass
-        elif events:
+        elif readable:
             self._read()
 
     def _hear(self, deadline: float) -> bool:
         """Wait for whatever comes first; whether the channel has something to read."""
         left = deadline - time.monotonic()
-        if left <= 0:
+        if time.monotonic() > self._deadline + GRACE:
             raise Fault("the zygote does not end a process that is over its time")
         readable = False
-        for number, event in self._waiting.poll(1000 * left + 1):
+        for number, event in self._waiting.poll(max(1000 * left, 0) + 1):
             if number == self._channel.fileno():
                 if event & select.POLLOUT:
                     self._flush()
-                if event & ~select.POLLOUT:
-                    readable = True
-                    if self.ended is not None:
-                        self._waiting.unregister(self._channel)
+                readable = bool(event & ~select.POLLOUT)
             elif number == self._out:
                 self._drain()
             else:
@@ -224,9 +231,11 @@ class Session:
             return False
         except OSError:
             data = b""
-        if not data and self.ended is None:
-            # It has closed the channel, and lives: it will never answer.
-            self._give_up("crashed", "it closed its channel")
+        if not data and not self._closed:
+            # Either it is about to end, or it has closed the channel and will never answer.
+            self._closed = True
+            self._waiting.unregister(self._channel)
+            self._patience = time.monotonic() + CLOSED
         self._unread += data
         if len(self._unread) > self._limit + _CHUNK + wire.HEADER.size:
             # Frames that nobody asked for pile up.

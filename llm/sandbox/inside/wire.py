@@ -72,8 +72,11 @@ def pack(value: Any, depth: int = 0) -> Any:
 
 
 def _items(values: Any, depth: int) -> list[Any]:
-    if _SCALARS.issuperset(map(type, values)) and not any(type(one) is int and not -_HUGE < one < _HUGE for one in values):
-        return values if type(values) is list else list(values)
+    kinds = set(map(type, values))
+    if kinds <= _SCALARS:
+        numbers = values if kinds == {int} else [one for one in values if type(one) is int] if int in kinds else [0]
+        if -_HUGE < min(numbers, default=0) and max(numbers, default=0) < _HUGE:
+            return values if type(values) is list else list(values)
     return [pack(one, depth + 1) for one in values]
 
 

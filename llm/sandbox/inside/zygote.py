@@ -7,10 +7,9 @@ import os
 import select
 import signal
 import socket
-import sys
 import time
 
-from . import child, control
+from . import child, cleaning, control, layers, seccomp, wire
 
 # What programs import most; each costs memory that a fork has to copy the map of.
 PRELOADED = (
@@ -32,18 +31,24 @@ except ZeroDivisionError as error:
 """
 
 
-def main(number: int) -> None:
+def main(number: int, layers_wanted: tuple[str, ...], scratch: str, scratch_bytes: int) -> None:
     """Serve orders that come on the socket of this number until it is closed."""
     link = socket.socket(fileno=number)
     for name in PRELOADED:
         __import__(name)
     # What the compiler makes once is made here, and not in every child.
     exec(compile(_WARM, "<warm>", "exec"), {})
-    signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+    try:
+        about = layers.enter(layers_wanted, scratch, scratch_bytes, os.getpid())
+    except OSError as error:
+        link.send(control.FAULT + str(error.strerror).encode())
+        return
+    last = seccomp.Last() if "seccomp" in layers_wanted else None
+    setting = child.Setting(layers_wanted, about["threads"], last)
     gc.collect()
     gc.freeze()
     gc.disable()
-    link.send(b"ready")
+    link.send(control.READY + wire.dumps(about).encode())
     while True:
         data, descriptors = control.receive(link)
         if not data:
@@ -60,9 +65,14 @@ def main(number: int) -> None:
             continue
         if process == 0:
             link.detach()
-            child.main(order, descriptors)
+            child.main(order, descriptors, setting)
         _close(descriptors)
-        link.send(_watch(link, process, order, started).packed())
+        ended = _watch(link, process, order, started)
+        clean = cleaning.sweep(about["scratch"], processes=last is None)
+        try:
+            link.send(ended._replace(dirty=not clean).packed())
+        except OSError:
+            return  # nobody is there any more
 
 
 def _watch(link: socket.socket, process: int, order: control.Order, started: float) -> control.Ended:
@@ -100,7 +110,3 @@ def _watch(link: socket.socket, process: int, order: control.Order, started: flo
 def _close(descriptors: list[int]) -> None:
     for one in descriptors:
         os.close(one)
-
-
-if __name__ == "__main__":
-    main(int(sys.argv[1]))
