@@ -137,7 +137,7 @@ def _start(name: str, arguments: list[Any], *sockets: socket.socket) -> subproce
         [sys._base_executable, *_FLAGS, "-c", program],
         stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         pass_fds=[one.fileno() for one in sockets], start_new_session=True, cwd="/",
-        env={"PYTHONHASHSEED": "0", "PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8"},
+        env={"PYTHONHASHSEED": "0", "PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8", "MALLOC_ARENA_MAX": "2"},
     )  # fmt: skip
 
 

@@ -37,13 +37,13 @@ def _empty(scratch: str, names: list[tuple[str, bool]]) -> bool:
             os.unlink(path)
             count += 1
             continue
+        os.chmod(path, 0o700)
         for folder, folders, files in os.walk(path, topdown=True):
             # Before it is listed: the program may have shut it.
             for one in folders:
-                with contextlib.suppress(OSError):
-                    os.chmod(
-                        os.path.join(folder, one), 0o700, follow_symlinks=os.chmod not in os.supports_follow_symlinks
-                    )
+                inner = os.path.join(folder, one)
+                if not os.path.islink(inner):
+                    os.chmod(inner, 0o700)
             count += len(folders) + len(files)
             if count > MOST:
                 return False

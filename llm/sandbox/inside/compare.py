@@ -66,7 +66,7 @@ def _close(given: Any, expected: Any, atol: float) -> bool:
 
 
 def same_output(given: str, expected: str, tolerance: float | None) -> int | None:
-    """The first line (from 0) that differs, or None. Spaces at the ends of lines and empty lines at the end don't count.
+    """The first line (from 0) that differs, or None. Spaces that end lines and empty lines at the end don't count.
 
     >>> same_output("1 2 \\n3\\n\\n", "1 2\\n3", None), same_output("0.5000001", "0.5", 1e-6)
     (None, None)

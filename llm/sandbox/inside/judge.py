@@ -1,4 +1,4 @@
-"""Holds the tests, asks the program's process for results, and decides. It takes jobs from the caller, one at a time."""
+"""Holds the tests, asks the program's process for results, and decides. It takes the caller's jobs one by one."""
 
 from __future__ import annotations
 

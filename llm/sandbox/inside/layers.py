@@ -39,7 +39,7 @@ def enter(layers: tuple[str, ...], scratch: str, scratch_bytes: int, number: int
     os.umask(0o022)
     if "namespaces" in layers:
         try:
-            namespaces.enter(found, scratch_bytes, user)
+            about["namespaces"] = namespaces.enter(found, scratch_bytes, user)
         except OSError as error:
             raise OSError(error.errno, f"namespaces: {error.strerror}") from None
         scratch = namespaces.SCRATCH
@@ -59,8 +59,9 @@ def enter(layers: tuple[str, ...], scratch: str, scratch_bytes: int, number: int
         system.prctl(system.PR_SET_PDEATHSIG, 9)
     if "landlock" in layers:
         try:
-            readable = (*found.readable, *found.entries())
+            version, readable = landlock.version(), (*found.readable, *found.entries())
             landlock.restrict(readable, found.library, DEVICES, scratch)
+            about["landlock"] = version
         except OSError as error:
             raise OSError(error.errno, f"landlock: {error.strerror}") from None
     if "seccomp" in layers:

@@ -20,7 +20,7 @@ _KEPT = {os.ST_NOEXEC: system.MS_NOEXEC, os.ST_NOATIME: system.MS_NOATIME, os.ST
 _ONE = os.ST_NOSUID | os.ST_RDONLY
 
 
-def enter(found: Layout, scratch_bytes: int, user: int) -> None:
+def enter(found: Layout, scratch_bytes: int, user: int) -> str:
     """Make the namespaces and go on as the first process in them; the old process waits and ends with it.
 
     Args:
@@ -28,9 +28,13 @@ def enter(found: Layout, scratch_bytes: int, user: int) -> None:
         scratch_bytes: room in the scratch folder, which is `SCRATCH`.
         user: whose the scratch folder is.
 
+    Returns:
+        How they were made.
+
     Raises:
         OSError: the machine does not allow it.
     """
+    how = "made by root"
     try:
         system.unshare(_EACH)
     except PermissionError:
@@ -39,13 +43,14 @@ def enter(found: Layout, scratch_bytes: int, user: int) -> None:
         _write("/proc/self/setgroups", "deny")
         _write("/proc/self/uid_map", f"{own} {own} 1")
         _write("/proc/self/gid_map", f"{group} {group} 1")
-        user = own
+        user, how = own, "made by way of a user namespace"
     _root(found, scratch_bytes, user)
     first = os.fork()
     if first:
         os.closerange(0, 1 << 16)
         _, status = os.waitpid(first, 0)
         os._exit(os.waitstatus_to_exitcode(status) & 0xFF)
+    return how
 
 
 def _root(found: Layout, scratch_bytes: int, user: int) -> None:
