@@ -76,7 +76,7 @@ def verdict(sides: Sequence[int], one: bool = False) -> str:
     return NOT if -1 in sides or one else OPEN
 
 
-def judge(claims: Iterable[Claim]) -> list[list[Any]]:
+def judge(claims: Iterable[Claim], command: str = COMMAND) -> list[list[Any]]:
     """A row of `COLUMNS` for each claim; comparisons with fewer than two seeds are left out."""
     rows = []
     for claim in claims:
@@ -89,7 +89,7 @@ def judge(claims: Iterable[Claim]) -> list[list[Any]]:
             claim.text, claim.where, claim.measured, _bounds(claim),
             "; ".join(f"{name}: {said(found)}" if name else str(said(found)) for name, (found, _) in known.items()),
             "–".join(map(str, seeds[:: max(len(seeds) - 1, 1)])),
-            verdict([side(found, claim.above, claim.below) for found, _ in known.values()], claim.one), COMMAND,
+            verdict([side(found, claim.above, claim.below) for found, _ in known.values()], claim.one), command,
         ])  # fmt: skip
     return rows
 

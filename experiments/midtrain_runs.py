@@ -26,8 +26,8 @@ from llm.rollouts import Proposals
 from llm.world import Annotation, TextWorld, WorldConfig
 from ra3sim.em import RA3
 
-# Raise it when `base` changes what it makes.
-_BASE_VERSION = 1
+# Raise them when `base`, or `trained`, changes what it makes.
+_BASE_VERSION, _TRAINED_VERSION = 1, 1
 
 
 @dataclass(frozen=True)
@@ -136,15 +136,34 @@ def base(kind: Base, text: LineWorldText, seed: int) -> Any:
 
     A module in evaluation mode, the same for the same arguments.
     """
-    key = hashlib.sha256(f"{_BASE_VERSION} {kind} {text.world!r} {text.tests} {seed}".encode()).hexdigest()[:16]
+    return _cached(
+        "lineworld-base", f"{_BASE_VERSION} {kind} {text.world!r} {text.tests} {seed}",
+        lambda: _pretrain(kind, text, seed),
+    )  # fmt: skip
+
+
+def trained(variant: Variant, kind: Base, text: LineWorldText, count: int, budget: Budget, seed: int) -> Any:
+    """The base model after mid-training on ``count`` expert programs; kept and given as `base` is."""
+
+    def make() -> Any:
+        module = base(kind, text, seed)
+        train(variant, module, text, count, budget, seed)
+        return module
+
+    about = f"{_BASE_VERSION} {_TRAINED_VERSION} {kind} {variant} {count} {budget} {text.world!r} {text.tests} {seed}"
+    return _cached("lineworld-trained", about, make)
+
+
+def _cached(name: str, about: str, make: Callable[[], Any]) -> Any:
+    key = hashlib.sha256(about.encode()).hexdigest()[:16]
     cache = Path(os.environ.get("RA3SIM_CACHE") or Path.home() / ".cache" / "ra3sim")
-    folder = cache / f"lineworld-base-{key}"
+    folder = cache / f"{name}-{key}"
     cache.mkdir(parents=True, exist_ok=True)
     # Two processes that need the same one: the second waits.
-    with open(cache / f"lineworld-base-{key}.lock", "w") as lock:
+    with open(cache / f"{name}-{key}.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not folder.exists():
-            models.save(folder, _pretrain(kind, text, seed))
+            models.save(folder, make())
     # Its own progress bar would break that of the experiment.
     logging.disable_progress_bar()
     return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
@@ -168,36 +187,14 @@ def run(
     variant: Variant, module: Any, text: LineWorldText, count: int, budget: Budget, seed: int,
     progress: Callable[[float], None] = lambda fraction: None,
 ) -> dict[str, Any]:  # fmt: skip
-    """Mid-train a copy-free ``module`` on ``count`` expert programs; what was measured after (and on the way)."""
-    experts = text.world.expert(count, seed)
-    programs = text.programs(experts)
-    updates = max(round(budget.updates * variant.updates), 1)
-    method = METHODS[variant.method]
-    method = method.choose(**variant.choices) if variant.choices else method
-    estep = method.estep or Given(_given(variant, text, experts), variant.about)
-    total = budget.rounds * updates
-    train = TrainConfig(
-        rate=budget.rate, batch=budget.batch, warmup=min(20, total // 4), schedule="linear", total=total,
-        **variant.train,
-    )  # fmt: skip
-    everything = isinstance(estep, NoThoughts | Given)
-    config = WorldConfig(
-        updates=updates, programs=None if everything else budget.per_round, seed=seed, train=train,
-        policy_train=TrainConfig(rate=method.policy_rate, batch=budget.batch) if method.policy_rate else None,
-        proposals=Proposals(**method.proposals), **method.world,
-    )  # fmt: skip
+    """Mid-train ``module`` on ``count`` expert programs; what was measured after (and on the way)."""
     held = text.world.held_out_tasks(5 * budget.held_out, seed)
     unseen = [text.world.program(task) for task in held[: budget.held_out]]
 
     def track(model: Any) -> dict[str, float]:
         return likelihoods(model, text, unseen[: budget.track], budget.particles, seed, controls=False)
 
-    world = TextWorld(programs, module, text.lines.closing, config, track if budget.track else None)
-    ra3 = RA3(world, estep, seed)
-    state = ra3.init()
-    while state.iteration < budget.rounds:
-        state = ra3.step(state)
-        progress(state.iteration / budget.rounds)
+    state = train(variant, module, text, count, budget, seed, progress, track if budget.track else None)
     found: dict[str, Any] = likelihoods(module, text, unseen, budget.particles, seed)
     found |= {
         f"pass@1, T={temperature:g}": text.pass_rate(module, held, seed, temperature=temperature).mean()
@@ -215,6 +212,38 @@ def run(
     )
     history = {name: [float(record.get(name, np.nan)) for record in state.history] for name in kept}
     return {**{name: float(value) for name, value in found.items()}, "history": history}
+
+
+def train(
+    variant: Variant, module: Any, text: LineWorldText, count: int, budget: Budget, seed: int,
+    progress: Callable[[float], None] = lambda fraction: None,
+    monitor: Callable[[Any], dict[str, float]] | None = None,
+) -> Any:  # fmt: skip
+    """Mid-train ``module``, in place, on ``count`` expert programs; the last `ra3sim.em.RA3State`."""
+    experts = text.world.expert(count, seed)
+    programs = text.programs(experts)
+    updates = max(round(budget.updates * variant.updates), 1)
+    method = METHODS[variant.method]
+    method = method.choose(**variant.choices) if variant.choices else method
+    estep = method.estep or Given(_given(variant, text, experts), variant.about)
+    total = budget.rounds * updates
+    fitting = TrainConfig(
+        rate=budget.rate, batch=budget.batch, warmup=min(20, total // 4), schedule="linear", total=total,
+        **variant.train,
+    )  # fmt: skip
+    everything = isinstance(estep, NoThoughts | Given)
+    config = WorldConfig(
+        updates=updates, programs=None if everything else budget.per_round, seed=seed, train=fitting,
+        policy_train=TrainConfig(rate=method.policy_rate, batch=budget.batch) if method.policy_rate else None,
+        proposals=Proposals(**method.proposals), **method.world,
+    )  # fmt: skip
+    world = TextWorld(programs, module, text.lines.closing, config, monitor)
+    ra3 = RA3(world, estep, seed)
+    state = ra3.init()
+    while state.iteration < budget.rounds:
+        state = ra3.step(state)
+        progress(state.iteration / budget.rounds)
+    return state
 
 
 def likelihoods(
