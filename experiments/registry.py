@@ -89,6 +89,12 @@ _ENTRIES = (
         long=True,
     ),
     Entry(
+        "rlvr",
+        "RLVR (GRPO) on LineWorld from every mid-trained checkpoint: learning curves, against NTP",
+        "experiments.rlvr",
+        long=True,
+    ),
+    Entry(
         "smollm2",
         "SmolLM2 on the standard library: what comments are worth, short runs of every E-step",
         "experiments.smollm2",
