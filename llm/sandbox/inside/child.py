@@ -10,9 +10,7 @@ from __future__ import annotations
 import builtins
 import gc
 import os
-import random
 import resource
-import signal
 import sys
 import types
 from typing import Any, NamedTuple
@@ -59,8 +57,6 @@ def _settle(order: control.Order, descriptors: list[int], setting: Setting) -> N
         os.setsid()
     else:
         setting.last.install_for(os.getpid())
-    signal.signal(signal.SIGPIPE, signal.SIG_IGN)
-    random.seed(0)
     gc.enable()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import gc
 import random
 import signal
@@ -51,10 +52,10 @@ class Judge:
             signal.setitimer(signal.ITIMER_REAL, limits["seconds"] + 1, 0.1)
             try:
                 random.seed(0)
-                exec(compile(setup, "<setup>", "exec", dont_inherit=True), module.__dict__)
+                exec(_compiled(setup, "<setup>"), module.__dict__)
                 for name in names:
                     calls.bind(module, name)
-                exec(compile(tests, "<tests>", "exec", dont_inherit=True), module.__dict__)
+                exec(_compiled(tests, "<tests>"), module.__dict__)
                 found = {"outcome": "passed"}
             # The tests may raise anything, SystemExit included.
             except BaseException as error:
@@ -174,6 +175,12 @@ class _Calls:
             setattr(module, first, type(first, (), {method: staticmethod(call)}))
         else:
             setattr(module, first, call)
+
+
+@functools.lru_cache(maxsize=64)
+def _compiled(source: str, name: str) -> Any:
+    """Several programs for one problem come one after another."""
+    return compile(source, name, "exec", dont_inherit=True)
 
 
 def _of_error(error: BaseException, calls: _Calls, tests: str) -> dict[str, Any]:

@@ -34,8 +34,7 @@ except ZeroDivisionError as error:
 def main(number: int, layers_wanted: tuple[str, ...], scratch: str, scratch_bytes: int) -> None:
     """Serve orders that come on the socket of this number until it is closed."""
     link = socket.socket(fileno=number)
-    for name in PRELOADED:
-        __import__(name)
+    _preload()
     # What the compiler makes once is made here, and not in every child.
     exec(compile(_WARM, "<warm>", "exec"), {})
     try:
@@ -73,6 +72,17 @@ def main(number: int, layers_wanted: tuple[str, ...], scratch: str, scratch_byte
             link.send(ended._replace(dirty=not clean).packed())
         except OSError:
             return  # nobody is there any more
+
+
+def _preload() -> None:
+    # Importing `random` has every child seeded anew from the system: dear, and another result every time.
+    register, os.register_at_fork = os.register_at_fork, lambda **_: None
+    try:
+        for name in PRELOADED:
+            __import__(name)
+    finally:
+        os.register_at_fork = register
+    sys.modules["random"].seed(0)
 
 
 def _watch(link: socket.socket, process: int, order: control.Order, started: float) -> control.Ended:
