@@ -7,6 +7,7 @@ import os
 import select
 import signal
 import socket
+import sys
 import time
 
 from . import child, cleaning, control, layers, seccomp, wire
