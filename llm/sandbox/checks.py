@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -45,9 +47,10 @@ class CodeTests:
             except (SyntaxError, ValueError) as error:
                 raise ValueError(f"{what}: does not compile ({error}); mend the problem") from None
 
-    def payload(self) -> list[Any]:
-        """Plain data for the judge."""
-        return ["code", list(self.entry_points), self.tests, self.setup]
+    @functools.cached_property
+    def text(self) -> str:
+        """For the judge."""
+        return wire.dumps(["code", list(self.entry_points), self.tests, self.setup])
 
 
 @dataclass(frozen=True)
@@ -72,7 +75,6 @@ class CallTests:
     atol: float = 0.0
     rule: str = "equal"
     kind: str = field(default="calls", init=False, repr=False)
-    _payload: list[Any] = field(default_factory=list, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         _check_name(self.entry_point, "entry_point")
@@ -86,18 +88,19 @@ class CallTests:
             raise ValueError(f"atol: must be 0 or more, got {self.atol!r}")
         for what in ("calls", "expected"):
             for k, one in enumerate(getattr(self, what)):
+                if isinstance(one, Iterator):
+                    raise ValueError(f"{what}: number {k} is an iterator, which can be read once only; give a list")
                 try:
                     wire.pack(one)
                 except (wire.NotPlain, RecursionError) as error:
                     raise ValueError(f"{what}: number {k} holds {error}; give plain data") from None
 
-    def payload(self) -> list[Any]:
-        """Plain data for the judge; each call is text already, which the judge only passes on."""
-        if not self._payload:
-            calls = [wire.dumps(list(call)) for call in self.calls]
-            expected = [wire.dumps(one) for one in self.expected]
-            self._payload[:] = ["calls", self.entry_point, calls, expected, float(self.atol), self.rule]
-        return self._payload
+    @functools.cached_property
+    def text(self) -> str:
+        """For the judge, which passes the calls on as they are: each is text of its own."""
+        calls = [wire.dumps(list(call)) for call in self.calls]
+        expected = [wire.dumps(one) for one in self.expected]
+        return wire.dumps(["calls", self.entry_point, calls, expected, float(self.atol), self.rule])
 
 
 @dataclass(frozen=True)
@@ -127,8 +130,10 @@ class StdioTests:
         if self.tolerance is not None and not (math.isfinite(self.tolerance) and self.tolerance >= 0):
             raise ValueError(f"tolerance: must be None, or 0 or more, got {self.tolerance!r}")
 
-    def payload(self) -> list[Any]:
-        return ["stdio", [list(case) for case in self.cases], self.tolerance]
+    @functools.cached_property
+    def text(self) -> str:
+        """For the judge."""
+        return wire.dumps(["stdio", [list(case) for case in self.cases], self.tolerance])
 
 
 Check = CodeTests | CallTests | StdioTests

@@ -85,7 +85,7 @@ class Sandbox:
         limits = limits or self.limits
         if not isinstance(check, (CodeTests, CallTests, StdioTests)):
             raise ValueError(f"check: must be CodeTests, CallTests or StdioTests, got {type(check).__name__}")
-        job = [_source(program), limits.plain(), check.payload()]
+        job = _job(program, limits, check.text)
         seconds = limits.seconds * (len(check.cases) if isinstance(check, StdioTests) else 1)
         verdict = _verdict(self._decide(job, seconds))
         if verdict.outcome == "timed out" and self.rerun_timeouts:
@@ -117,13 +117,15 @@ class Sandbox:
             ValueError: it fails on one, which the message names.
         """
         limits = limits or self.limits
-        check = CallTests(entry_point, tuple(map(tuple, calls)), (None,) * len(calls))
-        found = self._decide([_source(program), limits.plain(), ["results", *check.payload()[1:3]]], limits.seconds)
+        calls = tuple(map(tuple, calls))
+        CallTests(entry_point, calls, (None,) * len(calls))  # refuses what can't be sent
+        asked = ["results", entry_point, [wire.dumps(list(call)) for call in calls]]
+        found = self._decide(_job(program, limits, wire.dumps(asked)), limits.seconds)
         if found["outcome"] != "passed":
             raise ValueError(f"program: {found['outcome']} ({found.get('detail', '')}); give one that works")
         return [wire.loads(one) for one in found["results"]]
 
-    def _decide(self, job: list[Any], seconds: float) -> dict[str, Any]:
+    def _decide(self, job: str, seconds: float) -> dict[str, Any]:
         """The judge's answer; a worker that breaks is no answer."""
         why, stuck = "", 0
         for _ in range(self.retries + 1):
@@ -143,7 +145,7 @@ class Sandbox:
             return {"outcome": "timed out", "detail": "the tests did not come to an end with what it returned"}
         return {"outcome": "sandbox error", "detail": why}
 
-    def _ask(self, job: list[Any], seconds: float) -> dict[str, Any]:
+    def _ask(self, job: str, seconds: float) -> dict[str, Any]:
         if os.getpid() != self._owner:
             raise ValueError("sandbox: it belongs to another process; make one after the fork")
         worker = self._free.get()
@@ -204,11 +206,17 @@ def _close_all(workers: set[Worker], owner: int) -> None:
             workers.pop().close()
 
 
-def _source(program: str | bytes) -> str | bytes:
+def _job(program: str | bytes, limits: Limits, check: str) -> str:
     if not isinstance(program, (str, bytes)):
         raise ValueError(f"program: must be text or bytes, got {type(program).__name__}")
-    return program
+    return f"[{wire.dumps(program)},{wire.dumps(limits.plain())},{check}]"
 
 
 def _verdict(found: dict[str, Any]) -> Verdict:
-    return Verdict(**{name: value for name, value in found.items() if name != "dirty"})
+    found.pop("dirty", None)
+    # It may be the program's own words: no control characters, and nothing that can't be written to a file.
+    words = " ".join("".join(c if c.isprintable() else " " for c in found.get("detail", "")).split())
+    seen = found.get("seen")
+    if seen is not None:
+        seen = seen.encode("utf-8", "backslashreplace").decode()
+    return Verdict(**{**found, "detail": words, "seen": seen})

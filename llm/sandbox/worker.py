@@ -75,8 +75,8 @@ class Worker:
     def pids(self) -> list[int]:
         return [one.pid for one in self._processes]
 
-    def ask(self, job: list[Any], seconds: float) -> dict[str, Any]:
-        """The judge's answer.
+    def ask(self, job: str, seconds: float) -> dict[str, Any]:
+        """The judge's answer to a job, which is text.
 
         Raises:
             WorkerLost: one of the processes is gone.
@@ -84,7 +84,7 @@ class Worker:
         """
         self.jobs += 1
         deadline = time.monotonic() + seconds
-        self._send(wire.frame(wire.dumps(job)), deadline)
+        self._send(wire.frame(job), deadline)
         return self._receive(deadline)
 
     def close(self) -> None:

@@ -15,7 +15,7 @@ import sys
 import types
 from typing import Any, NamedTuple
 
-from . import control, layers, seccomp, wire
+from . import control, layers, seccomp, system, wire
 
 CHANNEL = 3
 # Bound now: the program may put anything in their places, and would only fool itself, but honest ones do it by mistake.
@@ -53,6 +53,9 @@ def _settle(order: control.Order, descriptors: list[int], setting: Setting) -> N
     os.closerange(CHANNEL + 1, 1 << 16)
     for what, limit in layers.limits(order, setting.layers, setting.threads):
         resource.setrlimit(what, (limit, limit))
+    if "namespaces" not in setting.layers:
+        # Else it would outlive a zygote that is killed.
+        system.prctl(system.PR_SET_PDEATHSIG, 9)
     if setting.last is None:
         os.setsid()
     else:

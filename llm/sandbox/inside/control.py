@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 RUN, KILL, ENDED, FAULT, READY = b"R", b"K", b"E", b"F", b"Y"
 FUNCTIONS, SCRIPT = 0, 1  # what the process is for: answers calls, or runs once
-OWN, WALL, CPU, ASKED = 0, 1, 2, 3  # why a process ended
+OWN, WALL, CPU, ASKED, OUTSIDE = 0, 1, 2, 3, 4  # why a process ended
 
 _RUN = struct.Struct("=cBddQQII")
 _ENDED = struct.Struct("=cBBiddQ")
@@ -39,6 +39,7 @@ class Order(NamedTuple):
 class Ended(NamedTuple):
     """A process has ended: why, its status as of waitpid, seconds by the clock and of the processor, bytes.
 
+    OUTSIDE: somebody else killed it, or the system did for want of memory.
     `dirty`: it left what could not be removed, so nothing else may run there.
     """
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import functools
 import gc
 import random
@@ -10,12 +11,14 @@ import signal
 import socket
 import sys
 import types
+from collections.abc import Iterator
 from typing import Any
 
 from . import compare, wire
-from .session import Fault, Outcome, Over, Session, _of_end, _of_exception, exception
+from .session import Fault, Outcome, Over, Session, exception, of_end, of_exception
 
 AHEAD = 32  # calls that are asked for at once
+ORPHAN = 60.0  # seconds of processor time after which tests that nothing can interrupt end with their judge
 _SHORT = 300
 
 
@@ -42,26 +45,15 @@ class Judge:
             return {"fault": str(error)}
 
     def _code(self, program: Any, limits: dict[str, Any], names: list[str], tests: str, setup: str) -> dict[str, Any]:
-        session = Session(self._zygote, program, limits)
-        found: dict[str, Any] = {}
-        with session:
+        with Session(self._zygote, program, limits) as session:
             calls = _Calls(session)
-            module = types.ModuleType("tests")
-            sys.modules["tests"] = module
-            signal.signal(signal.SIGALRM, _expire)
-            signal.setitimer(signal.ITIMER_REAL, limits["seconds"] + 1, 0.1)
             try:
-                random.seed(0)
-                exec(_compiled(setup, "<setup>"), module.__dict__)
-                for name in names:
-                    calls.bind(module, name)
-                exec(_compiled(tests, "<tests>"), module.__dict__)
-                found = {"outcome": "passed"}
+                with _clock(limits["seconds"] + 1):
+                    _run_tests(calls, names, tests, setup)
+                found: dict[str, Any] = {"outcome": "passed"}
             # The tests may raise anything, SystemExit included.
             except BaseException as error:
                 found = _of_error(error, calls, tests)
-            finally:
-                signal.setitimer(signal.ITIMER_REAL, 0)
             if session.outcome is not None:
                 # Whatever the tests made of it.
                 found = {**found, "outcome": session.outcome.outcome, "detail": session.outcome.detail}
@@ -83,13 +75,13 @@ class Judge:
                         asked += AHEAD
                     reply = session.answer()
                     if reply[0] == "v":
-                        if compare.same_result(reply[1], wire.loads(wanted), atol, rule, wire.loads(call)):
+                        if compare.same_result(reply[1], wire.loads(wanted), atol, rule, call):
                             continue
                         found = {"outcome": "failed", "detail": f"call {k}: expected {_short(wire.loads(wanted))}"}
                     elif reply[0] == "u":
                         found = {"outcome": "failed", "detail": f"call {k}: it returned {reply[1]}"}
                     else:
-                        found = {"outcome": _of_exception(reply[1]), "detail": f"call {k}: {reply[1]}: {reply[2]}"}
+                        found = {"outcome": of_exception(reply[1]), "detail": f"call {k}: {reply[1]}: {reply[2]}"}
                     found |= {"test": k, "seen": _seen(reply)}
                     break
             except Over:
@@ -110,7 +102,7 @@ class Judge:
                     pass
             outcome = session.outcome
             if outcome is None and session.ended.status:
-                outcome = _of_end(session.ended)
+                outcome = of_end(session.ended)
             elif outcome is None:
                 text = session.output.decode("utf-8", "replace")
                 line = compare.same_output(text, expected, tolerance)
@@ -148,6 +140,43 @@ class Judge:
                     found = {"outcome": session.outcome.outcome, "detail": detail}
                 found["test"] = len(results)
         return {**_with_costs(found, session), "results": results}
+
+
+@contextlib.contextmanager
+def _clock(seconds: float) -> Iterator[None]:
+    """Interrupt the tests after so long, again and again if they swallow it."""
+    running = True
+
+    def expire(*_: Any) -> None:
+        if running:
+            raise _Expired
+
+    signal.signal(signal.SIGALRM, expire)
+    signal.setitimer(signal.ITIMER_REAL, seconds, 0.1)
+    # If it is busy in code that can't be interrupted, the caller replaces it; without a caller it ends by this.
+    signal.setitimer(signal.ITIMER_VIRTUAL, seconds + ORPHAN)
+    try:
+        yield
+    finally:
+        running = False
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+
+
+def _run_tests(calls: _Calls, names: list[str], tests: str, setup: str) -> None:
+    """Set-up and tests in a namespace of their own, which is gone afterwards."""
+    module, depth = types.ModuleType("tests"), sys.getrecursionlimit()
+    sys.modules["tests"] = module
+    random.seed(0)
+    try:
+        exec(_compiled(setup, "<setup>"), module.__dict__)
+        for name in names:
+            calls.bind(module, name)
+        exec(_compiled(tests, "<tests>"), module.__dict__)
+    finally:
+        sys.modules.pop("tests", None)
+        module.__dict__.clear()
+        sys.setrecursionlimit(depth)
 
 
 class _Calls:
@@ -193,7 +222,7 @@ def _of_error(error: BaseException, calls: _Calls, tests: str) -> dict[str, Any]
         return {"outcome": "timed out", "detail": f"in the tests: {line}", "test": test}
     if error is calls.raised:
         kind = calls.last[1] if calls.last and calls.last[0] == "e" else ""
-        outcome = "failed" if calls.last and calls.last[0] == "u" else _of_exception(kind)
+        outcome = "failed" if calls.last and calls.last[0] == "u" else of_exception(kind)
         return {"outcome": outcome, "detail": f"{line}: {seen}"[:_SHORT], "test": test, "seen": seen}
     detail = line if isinstance(error, AssertionError) else f"{line}: {type(error).__name__}: {error}"
     return {"outcome": "failed", "detail": detail[:_SHORT], "test": test, "seen": seen}
@@ -234,10 +263,6 @@ def _with_costs(found: dict[str, Any], session: Session) -> dict[str, Any]:
     ended = session.ended
     costs = {"seconds": ended.seconds, "cpu_seconds": ended.cpu_seconds, "peak_memory": ended.peak_memory}
     return {**costs, "dirty": ended.dirty, **found}
-
-
-def _expire(*_: Any) -> None:
-    raise _Expired
 
 
 def main(caller: int, zygote: int) -> None:

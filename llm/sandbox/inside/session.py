@@ -129,7 +129,7 @@ class Session:
                 if (tag == "e" and len(held) == 2) or (tag == "u" and len(held) == 1):
                     return reply
                 if tag == "l" and len(held) == 2:
-                    self._give_up(_of_exception(held[0]), f"{held[0]}: {held[1]}"[:300])
+                    self._give_up(of_exception(held[0]), f"{held[0]}: {held[1]}"[:300])
         self._give_up("crashed", "it answered with what is no answer")
 
     def finish(self) -> None:
@@ -148,7 +148,7 @@ class Session:
             except (wire.NotPlain, ValueError, TypeError):
                 return
             if tag == "l" and type(kind) is str and type(told) is str:
-                self.outcome = Outcome(_of_exception(kind), f"{kind}: {told}"[:300])
+                self.outcome = Outcome(of_exception(kind), f"{kind}: {told}"[:300])
 
     def _give_up(self, outcome: str, detail: str) -> None:
         if self.outcome is None:
@@ -189,7 +189,7 @@ class Session:
     def _wait(self, until_over: bool = True) -> None:
         """Until there is something to read, or the end."""
         if self.ended is not None and until_over:
-            self._give_up(*_of_end(self.ended))
+            self._give_up(*of_end(self.ended))
         if until_over and self._closed and self.ended is None and time.monotonic() > self._patience:
             self._give_up("crashed", "it closed its channel")
         readable = self._hear(self._patience if until_over and self._closed else self._deadline)
@@ -283,12 +283,18 @@ def exception(reply: list[Any]) -> BaseException:
     return RuntimeError(f"{reply[1]}: {reply[2]}")
 
 
-def _of_exception(kind: str) -> str:
+def of_exception(kind: str) -> str:
     return {"MemoryError": "out of memory", "PermissionError": "forbidden"}.get(kind, "crashed")
 
 
-def _of_end(ended: control.Ended) -> Outcome:
-    """What the end of a process means that should have answered."""
+def of_end(ended: control.Ended) -> Outcome:
+    """What the end of a process means that should have answered.
+
+    Raises:
+        Fault: nobody knows.
+    """
+    if ended.cause == control.OUTSIDE:
+        raise Fault("the program's process was killed from outside, or there was no memory left")
     if ended.cause == control.WALL:
         return Outcome("timed out", f"after {ended.seconds:.1f} s")
     if ended.cause == control.CPU:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import gc
 import os
 import select
@@ -36,6 +37,7 @@ def main(number: int, layers_wanted: tuple[str, ...], scratch: str, scratch_byte
     """Serve orders that come on the socket of this number until it is closed."""
     link = socket.socket(fileno=number)
     _preload()
+    builtins.exit = builtins.quit = _exit
     # What the compiler makes once is made here, and not in every child.
     exec(compile(_WARM, "<warm>", "exec"), {})
     try:
@@ -67,12 +69,17 @@ def main(number: int, layers_wanted: tuple[str, ...], scratch: str, scratch_byte
             link.detach()
             child.main(order, descriptors, setting)
         _close(descriptors)
-        ended = _watch(link, process, order, started)
+        ended = _watch(link, process, order, started, filtered=last is not None)
         clean = cleaning.sweep(about["scratch"], processes=last is None)
         try:
             link.send(ended._replace(dirty=not clean).packed())
         except OSError:
             return  # nobody is there any more
+
+
+def _exit(status: object = None) -> None:
+    """What the module `site`, which is not loaded, gives programs."""
+    raise SystemExit(status)
 
 
 def _preload() -> None:
@@ -86,7 +93,7 @@ def _preload() -> None:
     sys.modules["random"].seed(0)
 
 
-def _watch(link: socket.socket, process: int, order: control.Order, started: float) -> control.Ended:
+def _watch(link: socket.socket, process: int, order: control.Order, started: float, filtered: bool) -> control.Ended:
     """Wait for the end of a process, or make it."""
     life = os.pidfd_open(process)
     waiting = select.poll()
@@ -115,6 +122,12 @@ def _watch(link: socket.socket, process: int, order: control.Order, started: flo
     os.kill(process, signal.SIGKILL)
     _, status, usage = os.wait4(process, 0)
     used = usage.ru_utime + usage.ru_stime
+    if cause == control.OWN and os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL:
+        # With the filter it can't kill itself in this way; and for its processor time there is a limit, too.
+        if used >= order.cpu_seconds:
+            cause = control.CPU
+        elif filtered:
+            cause = control.OUTSIDE
     return control.Ended(cause, 0, status, time.monotonic() - started, used, 1024 * usage.ru_maxrss)
 
 
