@@ -50,12 +50,18 @@ class Experts:
 
     def digests(self) -> dict[str, str]:
         """What tells these inputs from others: hashes of the programs ("corpus") and of the weights ("model")."""
-        programs, weights = hashlib.blake2b(digest_size=16), hashlib.blake2b(digest_size=16)
+        programs = hashlib.blake2b(digest_size=16)
         for program in self.programs:
             programs.update(program.ids.tobytes() + program.cuts.tobytes())
-        for name, tensor in sorted(self.model.state_dict().items()):
-            weights.update(name.encode() + tensor.detach().float().cpu().contiguous().numpy().tobytes())
-        return {"corpus": programs.hexdigest(), "model": weights.hexdigest()}
+        return {"corpus": programs.hexdigest(), "model": weights_digest(self.model)}
+
+
+def weights_digest(model: Any) -> str:
+    """Hash of the weights of a transformers model, by name."""
+    weights = hashlib.blake2b(digest_size=16)
+    for name, tensor in sorted(model.state_dict().items()):
+        weights.update(name.encode() + tensor.detach().float().cpu().contiguous().numpy().tobytes())
+    return weights.hexdigest()
 
 
 def load(config: MidtrainConfig, max_thought: int) -> Experts:

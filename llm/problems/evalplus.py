@@ -58,7 +58,8 @@ def problem(record: Mapping[str, Any], benchmark: str) -> Problem:
     entry_point = text(record, "entry_point")
     if not entry_point.isidentifier():
         raise Wrong(f"'entry_point' must be a name, got {entry_point!r}")
-    inputs = [one for part in ("base_input", "plus_input") for one in field(record, list, part)]
+    # Where there are no more, the published file has an empty object.
+    inputs = [one for part in ("base_input", "plus_input") for one in record.get(part) or field(record, object, part)]
     if not inputs:
         raise Wrong("it has no inputs")
     if not all(isinstance(one, list) for one in inputs):

@@ -81,8 +81,8 @@ def _plain(code: str) -> str:
     return code.replace("\r\n", "\n").strip()
 
 
-# Where the tests build objects of the program's own classes, what they do with them happens in the program's process,
-# and the judge compares the answer.
+# Where the tests call the program with objects that are no plain data (of its own classes, or types), the calls are made
+# in the program's process, and the judge compares the answer.
 _CASES = """
 
 {setup}
@@ -102,12 +102,12 @@ def _check(code: str, tests: Sequence[str], setup: str) -> tuple[CodeTests, str,
     tree = ast.parse(code)
     imports = "\n".join(ast.unparse(one) for one in tree.body if isinstance(one, (ast.Import, ast.ImportFrom)))
     functions = {one.name for one in tree.body if isinstance(one, ast.FunctionDef)}
-    classes = {one.name for one in tree.body if isinstance(one, ast.ClassDef)}
     used = _names("\n".join([setup, *tests]))
     entry_points = tuple(sorted(functions & used - _stored(setup)))
     if not entry_points:
         raise Wrong("its tests call no function that 'code' defines")
-    if not used & classes:
+    classes = {one.name for one in tree.body if isinstance(one, ast.ClassDef)}
+    if not used & classes and not any(_passes_names(test) for test in tests):
         # In the published evaluation the tests share a namespace with the program, and so its imports.
         return CodeTests(entry_points, "\n".join(tests) + "\n", f"{imports}\n{setup}\n"), "", entry_points[-1]
     cases, asserts = [], []
@@ -121,6 +121,15 @@ def _check(code: str, tests: Sequence[str], setup: str) -> tuple[CodeTests, str,
                 raise Wrong(f"test {count} uses objects of the program's own, and is not of the form `... == value`")
     tail = _CASES.format(setup=setup, cases=", ".join(cases))
     return CodeTests(("ra3_case",), "".join(asserts)), tail, entry_points[-1]
+
+
+def _passes_names(test: str) -> bool:
+    """Whether what is compared calls something with a name, rather than with values."""
+    (statement,) = ast.parse(test.strip()).body
+    left = statement.test.left if isinstance(getattr(statement, "test", None), ast.Compare) else statement
+    calls = [node for node in ast.walk(left) if isinstance(node, ast.Call)]
+    passed = [one for call in calls for one in [*call.args, *(word.value for word in call.keywords)]]
+    return any(isinstance(one, ast.Name) for one in passed)
 
 
 def _names(code: str) -> set[str]:
