@@ -4,7 +4,7 @@
 
 The folder is that of `llm.runs`, and holds
 
-    samples.jsonl   completions: problem, number, text, ids, how it ended, tokens of the prompt, its share of the seconds
+    samples.jsonl   completions: problem, number, text, ids, how it ended, tokens of the prompt, a share of the seconds
     verdicts.jsonl  what the judge says of each, as it is (raw) and sanitised (`llm.problems.problem.SANITISED`)
     results.json    pass@k with intervals, by problem, outcomes, costs, how the benchmark asks (`llm.scores`)
 
@@ -67,9 +67,11 @@ def evaluate(config: EvaluateConfig, watcher: Watcher | None = None) -> dict[str
         if not prepared.problems:
             raise ValueError(f"problems: none of {config.problems} can be used; the first: {prepared.broken[0]}")
         about = scores.About(
-            digest=_digest(prepared.problems), asked=prepared.problems[0].about(), malformed=[str(one) for one in malformed],
+            digest=_digest(problems, prepared),
+            asked=prepared.problems[0].about(),
+            malformed=[str(one) for one in malformed],
             left_out=[str(one) for one in prepared.broken],
-        )  # fmt: skip
+        )
         run = Run(config, folder, prepared, about, judge, watcher)
         return run.again() if folder.is_done else run.go()
 
@@ -82,11 +84,11 @@ def _telling(watcher: Watcher) -> Any:
     return tell
 
 
-def _digest(problems: Sequence[Problem]) -> str:
-    found = hashlib.blake2b(digest_size=16)
-    for problem in problems:
-        found.update(problem.digest().encode())
-    return found.hexdigest()
+def _digest(problems: Sequence[Problem], prepared: Prepared) -> str:
+    """Of the problems as they were read."""
+    names = {problem.name for problem in prepared.problems}
+    found = "".join(problem.digest() for problem in problems if problem.name in names)
+    return hashlib.blake2b(found.encode(), digest_size=16).hexdigest()
 
 
 class Run:
@@ -129,8 +131,8 @@ class Run:
                 self._loop(writer, samples, verdicts)
             if self.unjudged:
                 raise RunStopped(
-                    f"{config.out}: the sandbox could not judge {self.unjudged} programs; what is finished is kept. Give "
-                    "the same command again"
+                    f"{config.out}: the sandbox could not judge {self.unjudged} programs; what is finished is kept. "
+                    "Give the same command again"
                 )
             results = self._results()
             with writing(config.out):

@@ -36,7 +36,7 @@ from llm import records
 from ra3sim import _store
 
 # Choices that may change from one start to the next.
-FREE = frozenset({"out", "threads", "tensorboard", "jobs", "vllm"})
+FREE = frozenset({"out", "threads", "tensorboard", "jobs", "vllm", "k"})
 
 
 class RunStopped(RuntimeError):

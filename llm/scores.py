@@ -9,8 +9,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from llm import journal
 from llm.passk import Estimate, difference, interval, pass_at_k
 
@@ -43,7 +41,8 @@ def results(
         if found != wanted:
             missing, more = (wanted - found).total(), (found - wanted).total()
             raise ValueError(
-                f"out: {folder} lacks {missing} {what} and has {more} too many; give its command again, or another folder"
+                f"out: {folder} lacks {missing} {what} and has {more} too many; give its command again, or another "
+                "folder"
             )
     passed = {way: Counter(one["problem"] for one in judged if one[way]["outcome"] == "passed") for way in WAYS}
     counts = {way: [passed[way][name] for name in names] for way in WAYS}
@@ -76,9 +75,9 @@ def lines(found: Mapping[str, Any]) -> list[str]:
     """Results for people."""
     sampling = found["sampling"]
     rows = [
-        f"{found['model']} on {found['asked']['benchmark']}: {found['problems']} problems, {found['samples']} samples each "
-        f"(temperature {sampling['temperature']}, top-p {sampling['top_p']}, {sampling['max_tokens']} tokens at most, seed "
-        f"{sampling['seed']})"
+        f"{found['model']} on {found['asked']['benchmark']}: {found['problems']} problems, {found['samples']} samples "
+        f"each (temperature {sampling['temperature']}, top-p {sampling['top_p']}, {sampling['max_tokens']} tokens at "
+        f"most, seed {sampling['seed']})"
     ]
     for k in found["pass_at_k"]["raw"]:
         for way in WAYS:
@@ -89,8 +88,8 @@ def lines(found: Mapping[str, Any]) -> list[str]:
     rows.append(f"  completions ended: {', '.join(f'{count} {ended[how]}' for how, count in found['ended'].items())}")
     costs = found["costs"]
     rows.append(
-        f"  costs: {costs['tokens']:,} tokens drawn in {costs['seconds']:.0f} s, judged in {costs['judge_cpu_seconds']:.0f} "
-        "s of processors"
+        f"  costs: {costs['tokens']:,} tokens drawn in {costs['seconds']:.0f} s, judged in "
+        f"{costs['judge_cpu_seconds']:.0f} s of processors"
     )
     for name, title in (("malformed", "no problems"), ("left_out", "left out")):
         if found[name]:

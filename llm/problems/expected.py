@@ -8,7 +8,6 @@ inputs.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import platform
 from collections.abc import Callable, Sequence
@@ -19,7 +18,8 @@ from typing import Any
 
 from llm.problems import oracles
 from llm.problems.lineworld import LineWorldCheck
-from llm.problems.problem import Problem
+from llm.problems.problem import Problem, digest
+from llm.runs import RunStopped
 from llm.sandbox import Limits, Sandbox, Verdict
 from llm.sandbox.inside import wire
 from ra3sim import _store
@@ -79,6 +79,9 @@ def prepare(
         cache: folder; None: the project's.
         jobs: so many at once; None: one a core.
         tell: is told how many of how many are done.
+
+    Raises:
+        RunStopped: the sandbox failed.
     """
     folder = folder_of(cache)
     found: dict[int, Problem | Broken] = {}
@@ -117,13 +120,22 @@ def _run(problem: Problem, sandbox: Sandbox, folder: Path) -> Problem | Broken:
         try:
             answers = sandbox.results(program, check.entry_point, check.calls, limits)
         except ValueError as error:
-            return Broken(problem.name, "gives no answers", str(error))
+            why = str(error).removeprefix("program: ").removesuffix("; give one that works")
+            _check_sandbox(why, problem)
+            return Broken(problem.name, "gives no answers", why)
         check = oracles.check(check.entry_point, check.calls, answers, check.atol, check.oracle)
     verdict = sandbox.run(program, check, limits)
+    _check_sandbox(verdict.outcome, problem)
     if verdict.passed:
         # What failed is run again next time: the machine may have been busy.
         _write(folder / _key(problem), answers, verdict)
     return _ready(problem, answers, verdict)
+
+
+def _check_sandbox(outcome: str, problem: Problem) -> None:
+    """The sandbox's failures are nobody else's."""
+    if outcome.startswith("sandbox error"):
+        raise RunStopped(f"{problem.name}: the sandbox could not run its reference solution; give the command again")
 
 
 def _ready(problem: Problem, answers: list[Any] | None, verdict: Verdict) -> Problem | Broken:
@@ -141,8 +153,7 @@ def _ready(problem: Problem, answers: list[Any] | None, verdict: Verdict) -> Pro
 def _key(problem: Problem) -> str:
     """The answers may change with the version of Python, and what is right with this code."""
     version = ".".join(platform.python_version_tuple()[:2])
-    parts = repr((_FORMAT, version, problem.reference_program, problem.check))
-    return hashlib.blake2b(parts.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest() + ".json"
+    return digest([_FORMAT, version, problem.reference_program, problem.check]) + ".json"
 
 
 def _write(path: Path, answers: list[Any] | None, verdict: Verdict) -> None:

@@ -81,8 +81,8 @@ def _plain(code: str) -> str:
     return code.replace("\r\n", "\n").strip()
 
 
-# Where the tests call the program with objects that are no plain data (of its own classes, or types), the calls are made
-# in the program's process, and the judge compares the answer.
+# Where the tests call the program with objects that are no plain data (of its own classes, or types), the calls are
+# made in the program's process, and the judge compares the answer.
 _CASES = """
 
 {setup}

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import ast
 import hashlib
-import json
 import re
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any
 
 # How the program is found in what a model wrote.
@@ -81,8 +80,7 @@ class Problem:
 
     def digest(self) -> str:
         """Tells apart problems that ask or judge otherwise."""
-        parts = [self.name, self.prompt, self.stop, self.rule, self.head, self.tail, repr(self.check), self.reference]
-        return digest(parts)
+        return digest([self.name, self.prompt, self.stop, self.rule, self.head, self.tail, self.check, self.reference])
 
     def about(self) -> dict[str, Any]:
         """How the benchmark asks, for the record."""
@@ -93,8 +91,22 @@ class Problem:
 
 
 def digest(value: Any) -> str:
-    """Of anything that JSON can hold."""
-    return hashlib.blake2b(json.dumps(value).encode(), digest_size=16).hexdigest()
+    """Of plain data and dataclasses of it; the same in every process."""
+    return hashlib.blake2b(_spelled(value).encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+
+
+def _spelled(value: Any) -> str:
+    """As repr, but sets in order: theirs changes from process to process."""
+    if is_dataclass(value):
+        named = [(one.name, getattr(value, one.name)) for one in fields(value) if one.compare]
+        return type(value).__name__ + _spelled(named)
+    if isinstance(value, (list, tuple)):
+        return f"{type(value).__name__}[{','.join(map(_spelled, value))}]"
+    if isinstance(value, (set, frozenset)):
+        return f"{type(value).__name__}[{','.join(sorted(map(_spelled, value)))}]"
+    if isinstance(value, dict):
+        return f"dict{_spelled(list(value.items()))}"
+    return repr(value)
 
 
 def cut(text: str, stop: Sequence[str]) -> str:
