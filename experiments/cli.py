@@ -19,6 +19,7 @@ from rich.console import Console
 from experiments.progress import Ticker
 from experiments.registry import EXPERIMENTS, Entry, find, load
 from llm.config import MidtrainConfig
+from llm.evaluate_config import EvaluateConfig
 from llm.rlvr_config import RLVRConfig, with_options
 
 
@@ -183,6 +184,54 @@ class RLVR(RLVRConfig):
         return 0
 
 
+@dataclass(frozen=True, kw_only=True)
+class Evaluate(EvaluateConfig):
+    """Measure a model on programming problems: pass@k with intervals. The same command again continues.
+
+    Programs that models write are run in the sandbox; reference solutions are run first, once on a machine.
+    """
+
+    def run(self, registry: Mapping[str, Entry]) -> int:
+        from transformers.utils import logging
+
+        from llm import evaluate, scores
+
+        logging.disable_progress_bar()
+        console = Console(stderr=True)
+        try:
+            with Ticker(1, console) as ticker:
+                found = evaluate.evaluate(self, ticker)
+        except (ValueError, FileNotFoundError) as error:
+            raise InputError(str(error)) from None
+        except evaluate.RunStopped as error:
+            return _fail(str(error), 1)
+        print("\n".join(scores.lines(found)))
+        print(f"results: {self.out}{os.sep}")
+        return 0
+
+
+@dataclass(frozen=True)
+class Compare:
+    """Compare two evaluations of the same problems, problem by problem."""
+
+    first: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FIRST")]
+    """Folder of a finished `ra3 evaluate`."""
+    second: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="SECOND")]
+    """Another, of another model."""
+    seed: Annotated[int, tyro.conf.arg(metavar="INT")] = 0
+    """Of the intervals."""
+
+    def run(self, registry: Mapping[str, Entry]) -> int:
+        from llm import scores
+
+        try:
+            found = scores.compare(self.first, self.second, self.seed)
+        except (ValueError, FileNotFoundError) as error:
+            raise InputError(str(error)) from None
+        print("\n".join(scores.compared_lines(self.first, self.second, found)))
+        return 0
+
+
 @dataclass(frozen=True)
 class ShowThoughts:
     """Show the thoughts that a run of `ra3 midtrain` found: beside each line κ, its log-likelihood, and their gains."""
@@ -233,7 +282,7 @@ def _check(jobs: int | None, seed: int | None, out: Path, runs: Path) -> None:
 
 COMMANDS = {
     "list": List, "reproduce": Reproduce, "verify": Verify, "midtrain": Midtrain, "rlvr": RLVR,
-    "thoughts": ShowThoughts,
+    "thoughts": ShowThoughts, "evaluate": Evaluate, "compare": Compare,
 }  # fmt: skip
 
 

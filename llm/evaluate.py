@@ -26,7 +26,7 @@ from typing import Any
 
 import torch
 
-from llm import models, scores
+from llm import models, runs, scores
 from llm.evaluate_config import EvaluateConfig
 from llm.experts import weights_digest
 from llm.journal import Journal
@@ -38,6 +38,9 @@ from llm.sampling import Request, Sampling, Writer
 from ra3sim import _store
 
 SAMPLES, VERDICTS = "samples.jsonl", "verdicts.jsonl"
+
+# Choices that may change from one start to the next: what is stored serves any k.
+FREE = runs.FREE | {"k"}
 
 # A completion: the number of its problem, and its own among those of the problem.
 Key = tuple[int, int]
@@ -51,7 +54,7 @@ def evaluate(config: EvaluateConfig, watcher: Watcher | None = None) -> dict[str
         RunStopped: a full disk, or programs that the sandbox could not judge; what is finished is kept.
     """
     watcher = Silent() if watcher is None else watcher
-    folder = RunFolder(config.out, config)
+    folder = RunFolder(config.out, config, FREE)
     folder.check()
     if config.threads is not None:
         torch.set_num_threads(config.threads)

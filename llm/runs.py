@@ -36,7 +36,7 @@ from llm import records
 from ra3sim import _store
 
 # Choices that may change from one start to the next.
-FREE = frozenset({"out", "threads", "tensorboard", "jobs", "vllm", "k"})
+FREE = frozenset({"out", "threads", "tensorboard", "jobs", "vllm"})
 
 
 class RunStopped(RuntimeError):
@@ -50,10 +50,12 @@ class RunFolder:
     Args:
         folder: it need not exist.
         config: a frozen dataclass.
+        free: its fields that may change from one start to the next.
     """
 
     folder: Path
     config: Any
+    free: frozenset[str] = FREE
     _lock: Any = field(default=None, init=False, repr=False)
 
     @property
@@ -87,7 +89,7 @@ class RunFolder:
             different = [name for name in own.keys() | stored.keys() if own.get(name) != stored.get(name)]
         except (ValueError, AttributeError) as error:
             raise ValueError(f"out: {path} is damaged ({error}); give another folder") from None
-        for name in sorted(set(different) - FREE):
+        for name in sorted(set(different) - self.free):
             raise ValueError(
                 f"{name}: the run in {self.folder} has {stored.get(name)!r}, this one {own.get(name)!r}; "
                 "give another folder for --out"
