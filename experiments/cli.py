@@ -199,8 +199,9 @@ class Evaluate(EvaluateConfig):
         logging.disable_progress_bar()
         console = Console(stderr=True)
         try:
-            with Ticker(1, console) as ticker:
-                found = evaluate.evaluate(self, ticker)
+            say = lambda text: console.print(text, markup=False, highlight=False)  # noqa: E731
+            with evaluate.prepared(self, say) as run, Ticker(run.total, console) as ticker:
+                found = run.go(ticker)
         except (ValueError, FileNotFoundError) as error:
             raise InputError(str(error)) from None
         except evaluate.RunStopped as error:

@@ -14,10 +14,11 @@ the same in every run of the same choices, so that an interrupted evaluation end
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict
 from itertools import groupby
@@ -54,6 +55,17 @@ def evaluate(config: EvaluateConfig, watcher: Watcher | None = None) -> dict[str
         RunStopped: a full disk, or programs that the sandbox could not judge; what is finished is kept.
     """
     watcher = Silent() if watcher is None else watcher
+    with prepared(config, watcher.say) as run:
+        return run.go(watcher)
+
+
+@contextlib.contextmanager
+def prepared(config: EvaluateConfig, say: Callable[[str], None]) -> Iterator[Run]:
+    """Read and check all that an evaluation needs, and run reference solutions that have not been run here.
+
+    Raises:
+        ValueError, FileNotFoundError, RunStopped: as `evaluate`.
+    """
     folder = RunFolder(config.out, config, FREE)
     folder.check()
     if config.threads is not None:
@@ -62,27 +74,26 @@ def evaluate(config: EvaluateConfig, watcher: Watcher | None = None) -> dict[str
         config.problems, limit=config.limit, seed=config.seed, strip=config.strip_prompt, examples=config.examples
     )
     for one in malformed:
-        watcher.say(f"no problem: {one}")
+        say(f"no problem: {one}")
     with Judge(config.jobs, config.isolation) as judge:
-        prepared = judge.prepare(problems, _telling(watcher))
-        for one in prepared.broken:
-            watcher.say(f"left out: {one}")
-        if not prepared.problems:
-            raise ValueError(f"problems: none of {config.problems} can be used; the first: {prepared.broken[0]}")
+        ready = judge.prepare(problems, _telling(say))
+        for one in ready.broken:
+            say(f"left out: {one}")
+        if not ready.problems:
+            raise ValueError(f"problems: none of {config.problems} can be used; the first: {ready.broken[0]}")
         about = scores.About(
-            digest=_digest(problems, prepared),
-            asked=prepared.problems[0].about(),
+            digest=_digest(problems, ready),
+            asked=ready.problems[0].about(),
             malformed=[str(one) for one in malformed],
-            left_out=[str(one) for one in prepared.broken],
+            left_out=[str(one) for one in ready.broken],
         )
-        run = Run(config, folder, prepared, about, judge, watcher)
-        return run.again() if folder.is_done else run.go()
+        yield Run(config, folder, ready.problems, about, judge)
 
 
-def _telling(watcher: Watcher) -> Any:
+def _telling(say: Callable[[str], None]) -> Callable[[int, int], None]:
     def tell(done: int, total: int) -> None:
-        if done == 1:
-            watcher.say(f"{total} reference solutions run first, once on this machine")
+        if done in (0, total):
+            say(f"reference solutions, once on this machine: {done} of {total}")
 
     return tell
 
@@ -98,22 +109,29 @@ class Run:
     """An evaluation that is ready to go."""
 
     def __init__(
-        self, config: EvaluateConfig, folder: RunFolder, prepared: Prepared, about: scores.About, judge: Judge,
-        watcher: Watcher,
-    ) -> None:  # fmt: skip
-        self.config, self.folder, self.problems = config, folder, prepared.problems
-        self.about, self.judge, self.watcher = about, judge, watcher
+        self, config: EvaluateConfig, folder: RunFolder, problems: list[Problem], about: scores.About, judge: Judge
+    ) -> None:
+        self.config, self.folder, self.problems = config, folder, problems
+        self.about, self.judge = about, judge
         self.sampling = Sampling(config.max_tokens, config.temperature, config.top_p)
         self.numbers = {problem.name: number for number, problem in enumerate(self.problems)}
         self.unjudged = 0
 
-    def again(self) -> dict[str, Any]:
-        """Results from what is stored: k, or the figures of this code, may have changed."""
-        self.watcher.say(f"{self.config.out} is finished already")
-        return self._results()
+    @property
+    def total(self) -> int:
+        """Completions, those that are there among them."""
+        return len(self.problems) * self.config.samples
 
-    def go(self) -> dict[str, Any]:
+    def go(self, watcher: Watcher) -> dict[str, Any]:
+        """To the end; the results. Of a finished run they are computed anew: k may have changed.
+
+        Raises:
+            ValueError, FileNotFoundError, RunStopped: as `evaluate`.
+        """
         config = self.config
+        if self.folder.is_done:
+            watcher.say(f"{config.out} is finished already")
+            return self._results()
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         path, own = model_path(config.model)
         module, tokenizer = models.load(path, dtype=getattr(torch, config.dtype), device=device)
@@ -131,7 +149,7 @@ class Run:
                 Journal(config.out / SAMPLES) as samples,
                 Journal(config.out / VERDICTS) as verdicts,
             ):
-                self._loop(writer, samples, verdicts)
+                self._loop(writer, samples, verdicts, watcher)
             if self.unjudged:
                 raise RunStopped(
                     f"{config.out}: the sandbox could not judge {self.unjudged} programs; what is finished is kept. "
@@ -144,13 +162,12 @@ class Run:
         finally:
             self.folder.close()
 
-    def _loop(self, writer: Writer, samples: Journal, verdicts: Journal) -> None:
+    def _loop(self, writer: Writer, samples: Journal, verdicts: Journal, watcher: Watcher) -> None:
         written = {self._key(one): one for one in samples.records}
         judged = {self._key(one) for one in verdicts.records}
         batches = self._batches(writer)
-        total = sum(map(len, batches))
         if written:
-            self.watcher.say(f"goes on: {len(written)} of {total} completions are there, {len(judged)} judged")
+            watcher.say(f"goes on: {len(written)} of {self.total} completions are there, {len(judged)} judged")
         pending: Future[None] | None = None
         done = 0
         # While one batch is judged, the next is drawn.
@@ -165,7 +182,7 @@ class Run:
                 left = [written[key] for key in batch if key not in judged]
                 pending = background.submit(self._judge, left, verdicts) if left else None
                 done += len(batch)
-                self.watcher.update(done, f"{self.config.problems} with {self.config.model}")
+                watcher.update(done, "completions")
             if pending is not None:
                 pending.result()
 

@@ -187,14 +187,22 @@ class Writer:
         return whole[len(before) :] if whole.startswith(before) else _decode(self.tokenizer, ids)
 
 
+_FEW = 512
+
+
 def nucleus(logits: torch.Tensor, top_p: float) -> torch.Tensor:
     """Logits ``(b, V)`` with all but the likeliest tokens at -inf: as few as have together at least ``top_p``."""
     if top_p == 1:
         return logits
-    ordered, order = logits.double().softmax(-1).sort(-1, descending=True, stable=True)
+    p = logits.double().softmax(-1)
+    # Few tokens are enough as a rule, and to sort them all takes longer than a small model's pass.
+    ordered, order = p.topk(min(_FEW, p.shape[-1]))
+    if (ordered.sum(-1) < top_p).any():
+        ordered, order = p.sort(dim=-1, descending=True, stable=True)
     # A token is kept if those before it have not enough.
-    dropped = ordered.cumsum(-1) - ordered >= top_p
-    return logits.masked_fill(dropped.gather(-1, order.argsort(-1)), -torch.inf)
+    kept = ordered.cumsum(-1) - ordered < top_p
+    found = torch.full_like(logits, -torch.inf)
+    return found.scatter(-1, order, logits.gather(-1, order).masked_fill(~kept, -torch.inf))
 
 
 def _draw(logits: torch.Tensor, uniforms: np.ndarray, sampling: Sampling) -> torch.Tensor:

@@ -97,6 +97,7 @@ def prepare(
             left.append(place)
     if left:
         box = sandbox()
+        tell(0, len(left))
         with ThreadPoolExecutor(jobs or len(os.sched_getaffinity(0))) as pool:
             for count, (place, one) in enumerate(
                 zip(left, pool.map(lambda place: _run(problems[place], box, folder), left), strict=True), 1
