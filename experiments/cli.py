@@ -212,6 +212,50 @@ class Evaluate(EvaluateConfig):
 
 
 @dataclass(frozen=True)
+class References:
+    """Check the tests of benchmarks: reference solutions must pass, mutants of them fail. Tables say which do not.
+
+    An interrupted check goes on.
+    """
+
+    problems: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="PROBLEMS [PROBLEMS ...]")]
+    """As `ra3 evaluate --problems`."""
+    out: Path = Path("paper_figs")
+    """Folder for the tables problems-references, -exceptions and -mutants."""
+    isolation: str = "full"
+    """Level that the sandbox must have."""
+    jobs: Annotated[int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="")] = None
+    """Programs at a time (default: one per core)."""
+    runs: Path = Path("runs")
+    """Folder of what was found so far."""
+
+    def run(self, registry: Mapping[str, Entry]) -> int:
+        from experiments import references
+        from llm.problems import Judge
+        from llm.runs import RunStopped
+
+        _check(self.jobs, None, self.out, self.runs)
+        names = dict.fromkeys(self.problems)
+        if not names:
+            raise InputError("problems: give one benchmark or more")
+        found = []
+        try:
+            with Judge(self.jobs, self.isolation) as judge, Ticker(len(names), Console(stderr=True)) as ticker:
+                for place, name in enumerate(names):
+                    tell = lambda share, label, place=place: ticker.update(place + share, label)  # noqa: E731
+                    found.append(references.check(name, judge, self.runs / "references", tell))
+        except (ValueError, FileNotFoundError) as error:
+            raise InputError(str(error)) from None
+        except RunStopped as error:
+            return _fail(str(error), 1)
+        written = references.write(self.out, found)
+        for one in found:
+            print(f"{one.row[0]}: {one.row[3]} of {one.row[1]} reference solutions pass")
+        print(f"results: {', '.join(str(path) for path in written)}")
+        return 0
+
+
+@dataclass(frozen=True)
 class Compare:
     """Compare two evaluations of the same problems, problem by problem."""
 
@@ -284,6 +328,7 @@ def _check(jobs: int | None, seed: int | None, out: Path, runs: Path) -> None:
 COMMANDS = {
     "list": List, "reproduce": Reproduce, "verify": Verify, "midtrain": Midtrain, "rlvr": RLVR,
     "thoughts": ShowThoughts, "evaluate": Evaluate, "compare": Compare,
+    "references": References,
 }  # fmt: skip
 
 

@@ -61,16 +61,17 @@ class Judge:
         """`llm.problems.expected.prepare` in this sandbox."""
         return prepare(problems, self.sandbox, cache=self.cache, jobs=self.jobs, tell=tell)
 
-    def verdicts(self, jobs: Sequence[tuple[Problem, str]]) -> list[Verdict]:
+    def verdicts(self, jobs: Sequence[tuple[Problem, str]], again: bool = True) -> list[Verdict]:
         """Of programs of problems that are ready; the same program is run once.
 
-        A program that is too slow runs once more, alone, for the others may have slowed it down.
+        Args:
+            again: a program that is too slow runs once more, alone, for the others may have slowed it down.
         """
         keys = [(id(problem), program) for problem, program in jobs]
         distinct = {key: job for key, job in zip(keys, jobs, strict=True)}
         found = dict(zip(distinct, self._all(list(distinct.values())), strict=True))
         for key, verdict in found.items():
-            if verdict.outcome == "timed out":
+            if again and verdict.outcome == "timed out":
                 found[key] = self._one(distinct[key])
         return [found[key] for key in keys]
 
