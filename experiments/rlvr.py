@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -20,7 +20,7 @@ import torch
 
 from experiments import rlvr_figure
 from experiments.midtrain_runs import VARIANTS, Base, Budget, base, trained
-from experiments.rlvr_results import BASE, METHODS
+from experiments.rlvr_results import BASE, METHODS, RATED, name_of
 from llm.lineworld import LineWorldText
 from ra3sim.envs.lineworld import LineTask, LineWorld
 
@@ -47,7 +47,9 @@ class Config:
         methods: checkpoints to start from.
         experts: programs that these were mid-trained on; base, budget: of `experiments.midtrain`.
         tasks: number that is trained on; held_out: number that is measured, ``samples`` programs each.
-        steps, prompts, group, rate: of GRPO; measure_every: steps between two measurements.
+        steps, prompts, group: of GRPO; measure_every: steps between two measurements.
+        rate: of GRPO; the best of 1e-4, 3e-4 and 1e-3 for NTP in a trial on a seed beyond these. other_rate: with which
+            NTP and RA3's posterior are run too, for it may be the rate that decides who is ahead; None: they are not.
         threshold: pass@1 whose first step is asked for.
     """
 
@@ -62,7 +64,8 @@ class Config:
     steps: int = 60
     prompts: int = 16
     group: int = 8
-    rate: float = 3e-4
+    rate: float = 1e-3
+    other_rate: float | None = 3e-4
     measure_every: int = 6
     threshold: float = 0.6
     seed: int = 0
@@ -74,6 +77,8 @@ class Config:
             raise ValueError(f"methods: must be some of {', '.join(METHODS)}, got {self.methods}")
         if "NTP" not in self.methods:
             raise ValueError("methods: 'NTP' is what all are compared with; add it")
+        if self.other_rate == self.rate:
+            raise ValueError(f"other_rate: must differ from rate = {self.rate:g}, or be None")
         if self.steps % self.measure_every:
             raise ValueError(f"measure_every: must divide steps = {self.steps}, got {self.measure_every}")
 
@@ -83,7 +88,7 @@ class Config:
             return Config(
                 seeds=2, methods=("NTP", "RA3, posterior"), experts=20, base=Base(programs=1000, updates=120),
                 budget=Budget(rounds=2, updates=10, per_round=16, particles=2), tasks=20, held_out=10, samples=2,
-                steps=4, prompts=4, measure_every=2,
+                steps=4, prompts=4, measure_every=2, other_rate=None,
             )  # fmt: skip
         return Config()
 
@@ -94,13 +99,17 @@ class Config:
 
 
 def parts(config: Config) -> list[str]:
-    return [f"{method}, seed {k}" for k in range(config.seeds) for method in config.methods]
+    """Checkpoint, rate and seed."""
+    main = [name_of(method, config.rate) for method in config.methods]
+    other = [name_of(method, config.other_rate) for method in config.methods if config.other_rate and method in RATED]
+    return [f"{name}, seed {k}" for k in range(config.seeds) for name in main + other]
 
 
 def run_part(
     config: Config, part: str, seed: np.random.SeedSequence, progress: Callable[[float], None]
 ) -> dict[str, Any]:
-    method, _, repetition = part.rpartition(", seed ")
+    name, _, repetition = part.rpartition(", seed ")
+    method, _, rate = name.rpartition(", rate ")
     # By repetition, not by part: see the module.
     number = 1000 * config.seed + int(repetition)
     text = LineWorldText(LineWorld.preset("text", seed=number))
@@ -112,7 +121,7 @@ def run_part(
         else:
             variant = VARIANTS[_VARIANTS[method]]
             module = trained(variant, config.base, text, config.experts, config.budget, number)
-        return _course(_learn(config, module, text, number, progress), config)
+        return _course(_learn(replace(config, rate=float(rate)), module, text, number, progress), config)
     finally:
         torch.set_num_threads(threads)
 

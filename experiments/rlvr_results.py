@@ -17,6 +17,8 @@ BASE = "base"
 METHODS = (BASE, "NTP", "blind", "RA3, published", "RA3, split", "RA3, posterior", "oracle")
 RA3 = tuple(name for name in METHODS if name.startswith("RA3"))
 COMMAND = "ra3 reproduce rlvr"
+# Run at another learning rate too.
+RATED = ("NTP", "RA3, posterior")
 
 # Steps over which the beginning, and the end, of a run is averaged.
 FEW = 10
@@ -30,17 +32,35 @@ QUANTITIES = (
 )  # fmt: skip
 
 
+def name_of(method: str, rate: float | None) -> str:
+    """Of a checkpoint and the learning rate of its RLVR.
+
+    >>> name_of("NTP", 1e-3)
+    'NTP, rate 0.001'
+    """
+    return f"{method}, rate {rate:g}"
+
+
 class Results:
     """Curves and figures, over the seeds of a checkpoint.
 
     Args:
         config: of `experiments.rlvr`; data: by part.
+        rate: of learning; None: the main one.
     """
 
-    def __init__(self, config: Any, data: Mapping[str, Mapping[str, Any]]) -> None:
-        self.config = config
-        self._runs = {method: [data[f"{method}, seed {k}"] for k in range(config.seeds)] for method in config.methods}
-        self._seed = config.seed
+    def __init__(self, config: Any, data: Mapping[str, Mapping[str, Any]], rate: float | None = None) -> None:
+        self.config, self._data, self._seed = config, data, config.seed
+        self.rate = config.rate if rate is None else rate
+        self.methods = [one for one in config.methods if self.rate == config.rate or one in RATED]
+        self._runs = {
+            method: [data[f"{name_of(method, self.rate)}, seed {k}"] for k in range(config.seeds)]
+            for method in self.methods
+        }
+
+    def other(self) -> Results | None:
+        """The same at the other rate, if there is one."""
+        return Results(self.config, self._data, self.config.other_rate) if self.config.other_rate else None
 
     def curves(self, method: str, name: str) -> np.ndarray:
         """``(seeds, times)``."""
@@ -92,26 +112,34 @@ def claims(results: Results) -> list[Claim]:
     config = results.config
     where = f"N = {config.experts} experts, {config.steps} steps of {config.prompts} × {config.group}"
 
-    def ahead(name: str, quantity: str, sign: int = 1) -> dict[str, np.ndarray]:
-        return {"": sign * (results.of(name, quantity) - results.of("NTP", quantity))}
+    def ahead(name: str, *quantities: str, sign: int = 1) -> dict[str, np.ndarray]:
+        """The first quantity, less the others, less the same of NTP; at both rates, if there are two."""
+        both = [results, other] if (other := results.other()) and name in other.methods else [results]
+
+        def of(one: Results, method: str) -> np.ndarray:
+            first, *rest = (one.of(method, quantity) for quantity in quantities)
+            return first - sum(rest)
+
+        return {f"rate {one.rate:g}" if len(both) > 1 else "": sign * (of(one, name) - of(one, "NTP")) for one in both}
 
     found = []
     for name in (name for name in config.methods if name in RA3):
         found += [
             Claim(f"{name}: RLVR starts higher than after NTP", where, "difference in pass@1 before the first step",
-                  ahead(name, "pass@1 at first")),
+                  {"": results.of(name, "pass@1 at first") - results.of("NTP", "pass@1 at first")}),
             Claim(f"{name}: RLVR learns faster than after NTP (area under the curve)", where,
                   "difference in mean pass@1 over the course", ahead(name, "pass@1, mean over the course")),
             Claim(f"{name}: RLVR learns faster than after NTP (steps to pass@1 of {config.threshold:g})", where,
-                  f"steps saved; {config.steps} where it is never reached", ahead(name, "steps to the threshold", -1)),
+                  f"steps saved; {config.steps} where it is never reached",
+                  ahead(name, "steps to the threshold", sign=-1)),
             Claim(f"{name}: RLVR adds more than after NTP (its start taken off)", where,
                   "difference in mean pass@1 over the course, less pass@1 at first",
-                  ahead(name, "rise of the mean over the first")),
+                  ahead(name, "pass@1, mean over the course", "pass@1 at first")),
             Claim(f"{name}: RLVR ends higher than after NTP", where, "difference in pass@1 after the last step",
                   ahead(name, "pass@1 in the end")),
             Claim(f"{name}: RLVR keeps the distance to NTP (it does not shrink)", where,
                   "difference in the end, less difference at first",
-                  {"": ahead(name, "pass@1 in the end")[""] - ahead(name, "pass@1 at first")[""]}),
+                  ahead(name, "pass@1 in the end", "pass@1 at first")),
         ]  # fmt: skip
     return [*found, *_others(results, where)]
 
@@ -154,22 +182,27 @@ def tables(results: Results, folder: Path) -> list[Path]:
     """Means of the middle half with their intervals; the curves; the claims."""
     config = results.config
     rows, cells = [], []
-    for method in config.methods:
-        found = {quantity: results.band(results.of(method, quantity)) for quantity in QUANTITIES}
-        cells.append([method, config.seeds, *map(said, found.values())])
-        rows += [[method, quantity, None, *known, config.seeds] for quantity, known in found.items()]
-        for name, times in [(f"pass@{k}", results.measured) for k in config.k] + [
-            (name, np.arange(1, config.steps + 1))
-            for name in ("reward", "no spread", "all failed", "entropy", "tokens")
-        ]:
-            band = results.band(results.curves(method, name))
-            rows += [[method, name, *row, config.seeds] for row in zip(times, *band, strict=True)]
-    columns = ["checkpoint", "quantity", "step", "IQM", "low", "high", "seeds"]
+    for one in (results, results.other()):
+        for method in one.methods if one else ():
+            found = {quantity: one.band(one.of(method, quantity)) for quantity in QUANTITIES}
+            cells.append([method, one.rate, config.seeds, *map(said, found.values())])
+            rows += [[method, one.rate, quantity, None, *known, config.seeds] for quantity, known in found.items()]
+            for name, times in _curves(one):
+                band = one.band(one.curves(method, name))
+                rows += [[method, one.rate, name, *row, config.seeds] for row in zip(times, *band, strict=True)]
+    columns = ["checkpoint", "rate", "quantity", "step", "IQM", "low", "high", "seeds"]
     return [
-        *style.write_table(folder, "rlvr-table", ["checkpoint", "seeds", *QUANTITIES], cells),
+        *style.write_table(folder, "rlvr-table", ["checkpoint", "rate", "seeds", *QUANTITIES], cells),
         style.write_csv(folder, "rlvr", columns, rows),
         *style.write_table(folder, "rlvr-claims", COLUMNS, judge(claims(results), COMMAND)),
     ]
+
+
+def _curves(results: Results) -> list[tuple[str, np.ndarray]]:
+    """Names, and the steps of their values."""
+    steps = np.arange(1, results.config.steps + 1)
+    found = [(f"pass@{k}", results.measured) for k in results.config.k]
+    return found + [(name, steps) for name in ("reward", "no spread", "all failed", "entropy", "tokens")]
 
 
 def said(band: Interval) -> str:
