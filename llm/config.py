@@ -74,6 +74,8 @@ class Options:
     """Rank of low-rank adapters; 0: all weights train."""
     threads: int | None = None
     """Threads of torch on the CPU. None: as torch chooses."""
+    engine: Literal["session", "in process", "vllm"] = "session"
+    """What thinks: a session in this process, which computes each token once; or an engine that samples and scores."""
     tensorboard: bool = False
     """Write a log for TensorBoard too."""
 

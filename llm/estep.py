@@ -14,7 +14,7 @@ import numpy as np
 
 from llm.program import Thoughts
 from llm.world import Annotation, Evidence, TextWorld
-from ra3sim.em import EStepResult, PolicyGradient, Posterior, run_rollouts
+from ra3sim.em import EStepResult, PolicyGradient, Posterior, collapsed, run_rollouts
 
 
 @dataclass(frozen=True)
@@ -37,10 +37,10 @@ class Blind:
     Args:
         group: rollouts of each program.
         floor: as in `ra3sim.abstraction.interface.World.rollouts`.
-        collapse: the record says ``collapsed`` when thoughts get rarer than this share of the lines.
+        collapse: as in `ra3sim.em.PolicyGradient`.
 
-    Quantities: ``think`` (share of the lines), ``likelihood`` (of the expert's lines, nats, mean per rollout),
-    ``collapsed``.
+    Quantities: ``think`` (share of the lines), ``kappa`` (the policy's own probability of a thought), ``likelihood``
+    (of the expert's lines, nats, mean per rollout), ``collapsed``.
     """
 
     group: int = 4
@@ -63,9 +63,10 @@ class Blind:
         think = float(steps.think[here].mean())
         quantities = {
             "think": think,
+            "kappa": float(steps.kappa[here].mean()),
             "likelihood": float(np.where(here, steps.log_likelihood, 0).sum(-1).mean()),
-            "collapsed": float(think < self.collapse),
         }
+        quantities["collapsed"] = collapsed(quantities, self.collapse)
         uniform = np.full(steps.think.shape[:2], 1 / self.group)
         return EStepResult(rollouts.evidence(uniform), policy, quantities)
 

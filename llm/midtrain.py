@@ -14,6 +14,7 @@ out with. A run may go on with another number of processes. All of them must see
 
 from __future__ import annotations
 
+import importlib.util
 import re
 import time
 from collections.abc import Callable, Sequence
@@ -137,10 +138,27 @@ def settings(config: MidtrainConfig) -> tuple[Method, WorldConfig]:
     policy = None
     if method.policy_rate is not None:
         policy = replace(train, rate=method.policy_rate, schedule="constant", warmup=0)
+    if config.engine != "session":
+        _check_engine(config.engine, method)
     return method, WorldConfig(
         programs=config.estep_programs, updates=config.updates, seed=config.seed, train=train, policy_train=policy,
-        proposals=Proposals(**method.proposals), **method.world,
+        proposals=Proposals(**method.proposals), engine=config.engine, **method.world,
     )  # fmt: skip
+
+
+def _check_engine(engine: str, method: Method) -> None:
+    """Refuse what an engine without a session can't do, before a model is read."""
+    if getattr(method.estep, "threshold", 0):
+        raise ValueError(f"threshold: rollouts on the engine {engine!r} can't be resampled; give threshold=0")
+    wrong = {"stratified": False, "floor_above": 0.0, "temperature": 1.0}
+    for name, value in wrong.items():
+        if method.proposals.get(name, value) != value:
+            raise ValueError(f"{name}: the engine {engine!r} takes {value} only; give that, or engine='session'")
+    if engine == "vllm" and importlib.util.find_spec("vllm") is None:
+        raise ValueError(
+            "engine: vllm is not installed; install it with `pip install vllm` on a machine it supports, or use "
+            "engine='session', which needs nothing more"
+        )
 
 
 def e_step(config: MidtrainConfig, method: Method, inputs: Experts) -> Any:

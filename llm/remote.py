@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from llm.engine import Engine
+from llm.engine import Counts, Engine
 from llm.program import CONTENT, MARKER, Program, Thoughts, assemble
 from llm.rollouts import Proposals
 from ra3sim.abstraction.interface import Step
@@ -23,10 +23,14 @@ class SampledRollouts:
     Args:
         engine: thinks and scores; other arguments as in `TextRollouts`.
         requests: most that are scored in one call.
+        reward: the engine that scores the expert's lines; None: the same.
+
+    Attributes:
+        counts: tokens of the answers that were asked for, which is what an engine with a prefix cache computes.
 
     Raises:
-        ValueError: proposals that need more than samples: stratified ones, another temperature than 1, or a floor only
-            above some probability; in `select`, always.
+        ValueError: proposals that need more than samples: stratified ones, another temperature than 1, a floor only
+            above some probability, the prior of another engine; in `select`, always.
 
     The end of a thought has in ``log_q`` the log-probability of the token that ended it (`TextRollouts`: of any that
     would). It stands in ``log_prior`` too, so weights are the same.
@@ -35,13 +39,18 @@ class SampledRollouts:
     def __init__(
         self, engine: Engine, programs: Sequence[Program], numbers: Sequence[int], group: int, closing: Any,
         proposals: Proposals, price: float, seed: np.random.SeedSequence, floor: float = 0.0, requests: int = 256,
+        reward: Engine | None = None,
     ) -> None:  # fmt: skip
         if proposals.stratified or proposals.temperature != 1 or (floor and proposals.floor_above):
             raise ValueError(
                 "proposals: an engine without a session takes stratified=False, temperature=1 and floor_above=0 only; "
                 "use llm.rollouts.TextRollouts for others"
             )
-        self._engine, self._requests = engine, requests
+        if reward is not None and proposals.prior == "model":
+            raise ValueError(
+                "prior: with rewards of another model an engine without a session takes 'price' only, got 'model'"
+            )
+        self._engine, self._requests, self.counts = engine, requests, Counts()
         self.programs, self.group, self.proposals = programs, group, proposals
         self.price, self.floor = price, floor
         T, B = max(map(len, programs)), len(programs) * group
@@ -49,14 +58,14 @@ class SampledRollouts:
         self.thoughts: list[list[Any]] = [[None] * len(programs[b // group]) for b in range(B)]
         self.closed = np.ones((B, T), bool)
         self.think = np.zeros((B, T), bool)
-        self.log_kappa = np.full((B, T), -np.inf)
-        self.log_likelihood = np.zeros((B, T))
-        self._log_act, self._log_what = np.zeros((2, B, T))
+        self._log_what = np.zeros((B, T))
         self._prefixes = [list(programs[b // group].ids[: programs[b // group].cuts[0]]) for b in range(B)]
         closing = np.asarray(closing)
         for t in range(T):
             self._draw(t, numbers, closing, seed)
-        self._score()
+        self.log_kappa, self._log_act, self.log_likelihood = self._score(engine)
+        if reward is not None:
+            self.log_likelihood = self._score(reward)[2]
         kappa = np.exp(self.log_kappa)
         with np.errstate(divide="ignore"):
             self._log_think = np.log(np.where(kappa > 0, floor + (1 - floor) * kappa, 0))
@@ -78,7 +87,8 @@ class SampledRollouts:
         if self.proposals.format_penalty:
             ill = [here and not (self.closed[b, t] and self.thoughts[b][t]) for b, here in enumerate(think)]
             bonus = -self.proposals.format_penalty * self._full(np.array(ill, float))
-        return Step(*map(self._full, (think, log_q, log_prior, self.log_likelihood[:, t])), length, bonus)
+        parts = map(self._full, (think, log_q, log_prior, self.log_likelihood[:, t]))
+        return Step(*parts, length, bonus, self._full(np.exp(self.log_kappa[:, t])))
 
     def select(self, ancestors: np.ndarray) -> None:
         raise ValueError("threshold: these rollouts can't be resampled; use Posterior(threshold=0)")
@@ -116,10 +126,18 @@ class SampledRollouts:
     def _sample(self, prefixes: list[Any], stop: np.ndarray, most: int, seeds: list[int]) -> list[Any]:
         if not prefixes:
             return []
-        return self._engine.sample(prefixes, stop=stop, max_new_tokens=most, seeds=seeds)
+        found = self._engine.sample(prefixes, stop=stop, max_new_tokens=most, seeds=seeds)
+        self._count(sum(len(one.ids) + (one.stop is not None) for one in found))
+        return found
 
-    def _score(self) -> None:
-        """Log-probabilities of the trajectories as they are, and of thinking where they did not."""
+    def _count(self, tokens: int) -> None:
+        self.counts.computed += tokens
+        self.counts.needed += tokens
+
+    def _score(self, engine: Engine) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The trajectories as they are under a model: log κ, log(1 - κ) where they did not think, and of the lines."""
+        shape = (len(self.thoughts), self.mask.shape[1])
+        log_kappa, log_act, log_likelihood = np.full(shape, -np.inf), np.zeros(shape), np.zeros(shape)
         rows = [assemble(self._program(b), thoughts) for b, thoughts in enumerate(self.thoughts)]
         asked: dict[tuple[tuple[int, ...], tuple[int, ...]], int] = {}
 
@@ -137,19 +155,21 @@ class SampledRollouts:
         values: list[np.ndarray] = []
         pairs = list(asked)
         for k in range(0, len(pairs), self._requests):
-            values += self._engine.score(*zip(*pairs[k : k + self._requests], strict=True))
+            values += engine.score(*zip(*pairs[k : k + self._requests], strict=True))
+        self._count(sum(map(len, values)))
         for b, t, place in acted:
-            self.log_kappa[b, t] = values[place][0]
+            log_kappa[b, t] = values[place][0]
             # A decision that was drawn has a probability, even where float32 has none left for it.
-            self._log_act[b, t] = np.log(max(-np.expm1(float(values[place][0])), 1e-12))
+            log_act[b, t] = np.log(max(-np.expm1(float(values[place][0])), 1e-12))
         for b, (row, place) in enumerate(zip(rows, whole, strict=True)):
             value = np.concatenate([np.zeros(self._program(b).cuts[0]), values[place]])
             thought, content = row.kind == MARKER, row.kind == CONTENT
-            self.log_kappa[b, row.line[thought]] = value[thought]
-            np.add.at(self.log_likelihood[b], row.line[content], value[content])
+            log_kappa[b, row.line[thought]] = value[thought]
+            np.add.at(log_likelihood[b], row.line[content], value[content])
             # To act is a decision of its own: the line is scored given that no thought came.
             decided = row.line[content & (row.marker >= 0)]
-            self.log_likelihood[b, decided] -= self._log_act[b, decided]
+            log_likelihood[b, decided] -= log_act[b, decided]
+        return log_kappa, log_act, log_likelihood
 
     def _program(self, b: int) -> Program:
         return self.programs[b // self.group]

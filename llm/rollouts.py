@@ -141,7 +141,7 @@ class TextRollouts:
             bonus = self._full(rows, bonus)
         return Step(
             self._full(rows, think), self._full(rows, log_q), self._full(rows, log_prior),
-            self._full(rows, likelihood), length, bonus,
+            self._full(rows, likelihood), length, bonus, self._full(rows, np.exp(own[0])),
         )  # fmt: skip
 
     def think_probability(self) -> np.ndarray:

@@ -13,9 +13,12 @@ import numpy as np
 import torch
 
 from llm import distributed
+from llm.backends import BACKENDS
+from llm.engine import Engine, InProcess
 from llm.gains import gains
 from llm.mstep import TrainConfig, Trainer, batches
 from llm.program import CONTENT, END, THOUGHT, Program, Row, Thoughts, assemble
+from llm.remote import SampledRollouts
 from llm.rollouts import Proposals, TextRollouts
 from llm.shares import Shares
 from ra3sim.abstraction import ThoughtPrice
@@ -76,6 +79,8 @@ class WorldConfig:
         programs: how many the E-step sees in an iteration; None: all.
         updates: of the M-step in an iteration.
         seed: of the order of programs.
+        engine: what rolls out: "session": keys and values are kept in this process (`llm.rollouts`); a name of
+            `llm.backends.BACKENDS`: samples and one final score (`llm.remote`); weights are handed over anew.
         train, policy_train: of the M-step and of the policy gradient (None: there is none); an E-step's ``rate``
             multiplies the latter's.
     """
@@ -89,12 +94,14 @@ class WorldConfig:
     programs: int | None = None
     updates: int = 40
     seed: int = 0
+    engine: str = "session"
     proposals: Proposals = field(default_factory=Proposals)
     train: TrainConfig = field(default_factory=TrainConfig)
     policy_train: TrainConfig | None = None
 
     def __post_init__(self) -> None:
-        for name, known in (("reward", ("step", "base")), ("policy", ("shared", "copy"))):
+        engines = ("session", *BACKENDS)
+        for name, known in (("reward", ("step", "base")), ("policy", ("shared", "copy")), ("engine", engines)):
             if getattr(self, name) not in known:
                 raise ValueError(f"{name}: must be one of {', '.join(known)}, got {getattr(self, name)!r}")
         for name in ("price", "anchor"):
@@ -200,6 +207,7 @@ class TextWorld(World[TextModel, TextModel, Evidence]):
             # Moments of its own: the policy gradient's are of another size.
             self._policy = TextModel(own, Trainer(own, self._closing, config.policy_train), own_replica)
         self._fixed: Any = None
+        self._engine: Engine | None = None
         self._fitted: dict[str, float] = {}
 
     @property
@@ -228,10 +236,23 @@ class TextWorld(World[TextModel, TextModel, Evidence]):
         reward = self.base
         if self.config.reward == "step":
             reward = model.current() if self._fixed is None else self._fixed
-        own = Rolled(self, thinker, reward, np.array(distributed.share(batch)), group, seed, floor)
+        batch_of_own = np.array(distributed.share(batch))
+        if self.config.engine == "session":
+            own: Rolled = SessionRolled(self, thinker, reward, batch_of_own, group, seed, floor)
+        else:
+            engine = self._engine_of(thinker)
+            own = SampledRolled(self, engine, None if reward is thinker else reward, batch_of_own, group, seed, floor)
         if distributed.process().num_processes == 1:
             return own
         return Shares(own, [len(self.programs[number]) for number in batch])
+
+    def _engine_of(self, module: Any) -> Engine:
+        """The engine that was asked for, with the weights as they are now."""
+        if self._engine is None:
+            self._engine = BACKENDS[self.config.engine](module)
+        else:
+            self._engine.sync(module, self._engine.version + 1)
+        return self._engine
 
     def improve(
         self, policy: TextModel, rollouts: Rolled | Shares, whether: np.ndarray, what: np.ndarray, rate: float
@@ -320,19 +341,12 @@ class TextWorld(World[TextModel, TextModel, Evidence]):
         return self._model, self._policy
 
 
-class Rolled(TextRollouts):
-    """Rollouts of a `TextWorld`'s batch: they also become evidence, and rows for the policy gradient."""
+class Rolled:
+    """What the rollouts of a `TextWorld`'s batch are beside rollouts: evidence, and rows for the policy gradient."""
 
-    def __init__(
-        self, world: TextWorld, policy: Any, reward: Any, batch: np.ndarray, group: int, seed: np.random.SeedSequence,
-        floor: float,
-    ) -> None:  # fmt: skip
+    def _begin_batch(self, world: TextWorld, batch: np.ndarray, seed: np.random.SeedSequence) -> list[Program]:
         self.world, self.batch, self._evidence_seed = world, batch, seed
-        config = world.config
-        programs = [world.programs[number] for number in batch]
-        super().__init__(
-            policy, reward, programs, batch, group, world.closing, config.proposals, config.price, seed, floor
-        )
+        return [world.programs[number] for number in batch]
 
     def evidence(self, weights: np.ndarray) -> Evidence:
         return self.world.filtered(self.annotated(weights))
@@ -387,6 +401,33 @@ class Rolled(TextRollouts):
                 replace(row, weight=weight.astype(np.float32), decision_weight=decision.astype(np.float32), close=end)
             )
         return rows
+
+
+class SessionRolled(Rolled, TextRollouts):
+    """By sessions in this process."""
+
+    def __init__(
+        self, world: TextWorld, policy: Any, reward: Any, batch: np.ndarray, group: int, seed: np.random.SeedSequence,
+        floor: float,
+    ) -> None:  # fmt: skip
+        programs, config = self._begin_batch(world, batch, seed), world.config
+        TextRollouts.__init__(
+            self, policy, reward, programs, batch, group, world.closing, config.proposals, config.price, seed, floor
+        )
+
+
+class SampledRolled(Rolled, SampledRollouts):
+    """By an engine that samples and scores; ``reward``: the module that scores the expert's lines, if it is another."""
+
+    def __init__(
+        self, world: TextWorld, engine: Engine, reward: Any, batch: np.ndarray, group: int,
+        seed: np.random.SeedSequence, floor: float,
+    ) -> None:  # fmt: skip
+        programs, config = self._begin_batch(world, batch, seed), world.config
+        SampledRollouts.__init__(
+            self, engine, programs, batch, group, world.closing.cpu().numpy(), config.proposals, config.price, seed,
+            floor, reward=None if reward is None else InProcess(reward),
+        )  # fmt: skip
 
 
 def _restore(part: TextModel, weights: dict[str, torch.Tensor]) -> None:

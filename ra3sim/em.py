@@ -83,10 +83,12 @@ class PolicyGradient:
         whether_after: iterations (EM) before the decision whether to think is trained at all.
         price_after: the price of a thought rises from 0 in iteration 1 to its full height after so many more; 0: it is
             there from the start.
-        collapse: the record says ``collapsed`` when thoughts get rarer than this share of the steps.
+        collapse: the record says ``collapsed`` when the policy's own probability of thinking (where the world does not
+            tell it, the share of the steps with thoughts) is less than this.
 
     Quantities: ``elbo`` (mean per trajectory; with a price the reward) after every update and at the end, its parts,
-    ``think`` (share of steps), ``spread`` (standard deviation of the advantages), ``collapsed``.
+    ``think`` (share of steps), ``kappa`` (the policy's own probability of thinking, where the world tells it),
+    ``spread`` (standard deviation of the advantages, before they are normalised), ``collapsed``.
     """
 
     group: int = 8
@@ -133,7 +135,7 @@ class PolicyGradient:
                 )
             course.append(_mean(_sum_steps(rewards)))
             whether, what = self.advantages(rewards, steps, mask)
-            spread = _spread(whether, mask)
+            spread = _spread(self.advantages(rewards, steps, mask, normalise=False)[0], mask)
             if iteration < self.whether_after:
                 whether = whether * 0
             rate = self.rate * (1 - k / self.updates if self.anneal else 1)
@@ -143,7 +145,7 @@ class PolicyGradient:
         uniform = steps.log_q[..., 0] * 0 + 1 / self.group
         quantities = _describe(world, steps, mask, uniform)
         quantities["elbo"] = _mean(_sum_steps(self.rewards(world, steps, mask, charge)))
-        quantities |= {"course": course, "spread": spread, "collapsed": float(quantities["think"] < self.collapse)}
+        quantities |= {"course": course, "spread": spread, "collapsed": collapsed(quantities, self.collapse)}
         return EStepResult(rollouts.evidence(uniform), policy, quantities)
 
     def rewards(self, world: World, steps: Step, mask: Any, charge: float = 1.0) -> Any:
@@ -160,11 +162,12 @@ class PolicyGradient:
             return rewards if steps.bonus is None else rewards + array_namespace(rewards).where(mask, steps.bonus, 0.0)
         return elbo_rewards(steps.log_likelihood, steps.log_prior, steps.log_q, mask)
 
-    def advantages(self, rewards: Any, steps: Step, mask: Any) -> tuple[Any, Any]:
-        """Credit for whether to think and for what, ``(I, G, T)`` each."""
+    def advantages(self, rewards: Any, steps: Step, mask: Any, normalise: bool | None = None) -> tuple[Any, Any]:
+        """Credit for whether to think and for what, ``(I, G, T)`` each; normalised as the field says if None."""
         until = steps.think if self.horizon == "thought" else None
         returns = returns_to_go(rewards, mask, until=until)
-        knobs = {"leave_one_out": self.leave_one_out, "normalise": self.normalise}
+        normalise = self.normalise if normalise is None else normalise
+        knobs = {"leave_one_out": self.leave_one_out, "normalise": normalise}
         if self.credit == "split":
             return tuple(split_advantages(returns, steps.think, mask, **knobs))
         joint = group_advantages(returns, mask, **knobs)
@@ -186,11 +189,11 @@ class Posterior:
             a thought is judged by all it did for its lines; 0: wherever the threshold asks for it.
         floor: see `World.rollouts`.
         learn_policy: fit the policy to the weighted latents, so that it proposes better ones in the next iteration.
-        collapse: the record says ``collapsed`` when thoughts get rarer than this share of the steps.
+        collapse: as in `PolicyGradient`.
 
     Quantities: ``log_marginal`` (mean over trajectories of the log of the evidence estimate), ``likelihood`` (of the
-    weighted latents), ``kl`` (their difference), ``think`` (share of the steps), ``ess`` (effective sample size at the
-    end, mean), ``resampled`` (share of the steps), ``collapsed``.
+    weighted latents), ``kl`` (their difference), ``think`` (share of the steps), ``kappa`` (as there), ``ess``
+    (effective sample size at the end, mean), ``resampled`` (share of the steps), ``collapsed``.
     """
 
     candidates: int = 16
@@ -228,7 +231,7 @@ class Posterior:
             "kl": quantities["likelihood"] - _mean(evidence),
             "ess": _mean(effective_sample_size(weights)),
             "resampled": float(xp.sum(smc.resampled) / xp.sum(xp.astype(mask, weights.dtype))),
-            "collapsed": float(quantities["think"] < self.collapse),
+            "collapsed": collapsed(quantities, self.collapse),
         }
         return EStepResult(found, world.follow(policy, found) if self.learn_policy else policy, quantities)
 
@@ -418,12 +421,22 @@ def _describe(world: World, steps: Step, mask: Any, weights: Any) -> dict[str, A
     kind = weights.dtype
     thoughts = xp.sum(weights[..., None] * xp.astype(asked & steps.think, kind))
     possible = xp.sum(weights[..., None] * xp.astype(asked, kind))
-    return {
+    found = {
         "elbo": _mean(parts.elbo),
         "likelihood": _mean(parts.likelihood),
         "kl": _mean(parts.kl),
         "think": float(thoughts / possible) if float(possible) else 0.0,
     }
+    if steps.kappa is not None:
+        # Chosen, not multiplied: after a trajectory's end it may be anything.
+        wish = xp.sum(weights[..., None] * xp.where(asked, steps.kappa, 0.0))
+        found["kappa"] = float(wish / possible) if float(possible) else 0.0
+    return found
+
+
+def collapsed(quantities: dict[str, Any], least: float) -> float:
+    """1 if the policy hardly wants to think any more (``kappa``; ``think`` where that is not known); else 0."""
+    return float(quantities.get("kappa", quantities["think"]) < least)
 
 
 def _later_thoughts(world: World, think: Any) -> Any:

@@ -18,9 +18,10 @@ from llm.distributed import Replica
 from llm.estep import METHODS, Blind, Given, NoThoughts
 from llm.lines import Lines
 from llm.mstep import TrainConfig, Trainer
+from llm.records import line_scores
 from llm.rollouts import Proposals
 from llm.world import Annotation, TextWorld, WorldConfig
-from ra3sim.em import RA3, PolicyGradient, Posterior
+from ra3sim.em import RA3, PolicyGradient, Posterior, run_rollouts
 
 CODE = [
     "def first(items):\n    for item in items:\n        return item\n",
@@ -45,14 +46,14 @@ def make(lines, seed=0):
     return models.tiny(len(lines.tokenizer), width=32, heads=2, max_length=256, seed=seed)
 
 
-def make_silent(lines, programs):
+def make_silent(lines, programs, bias=-1e4):
     """A model that never thinks: a bias takes the marker out."""
     model = make(lines)
     head = nn.Linear(32, len(lines.tokenizer))
     with torch.no_grad():
         head.weight.copy_(model.lm_head.weight)
         head.bias.zero_()
-        head.bias[[int(m) for program in programs for m in program.marker if m >= 0]] = -1e4
+        head.bias[[int(m) for program in programs for m in program.marker if m >= 0]] = bias
     model.lm_head = head
     return model
 
@@ -114,6 +115,8 @@ def test_an_e_step_that_always_acts_gives_the_loss_of_next_token_prediction(line
 @pytest.mark.parametrize("kind", ROLLED, ids=lambda kind: kind.name)
 def test_with_a_floor_thoughts_come_and_stand_in_the_evidence(lines, programs, kind):
     place = world(lines, programs, make(lines), annotations=3)
+    # Of 1100 words at random one opens a thought.
+    kind = dataclasses.replace(kind, collapse=1e-4)
     found = kind.run(place, *place.init(None), np.arange(3), 0, np.random.SeedSequence(0))
     assert found.quantities["collapsed"] == 0 and 0.2 < found.quantities["think"] < 0.6
     assert sorted(found.evidence.annotations) == [0, 1, 2]
@@ -190,3 +193,70 @@ def test_choices_out_of_range_are_refused():
         with pytest.raises(ValueError, match=f"^{name}: "):
             bad(**{name: -1})
     assert METHODS["ra3-posterior"].choose(min_gain=-math.inf).world["min_gain"] is None
+
+
+# ---- what thinks: sessions, or an engine without ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("reward", ["step", "base"])
+@pytest.mark.parametrize("kind", [
+    PolicyGradient(group=4, updates=2, floor=0.5, credit="joint"), Posterior(candidates=4, threshold=0, floor=0.5),
+    Blind(group=3, floor=0.4),
+], ids=lambda kind: kind.name)  # fmt: skip
+def test_an_engine_without_a_session_serves_every_e_step(lines, programs, kind, reward):
+    settings = {"reward": reward, "policy_train": TrainConfig(rate=3e-2, batch=2), "annotations": 2}
+    model = make(lines)
+    place = world(lines, programs, model, engine="in process", **settings)
+    state = run(place, kind)
+    assert all(np.isfinite(record["loss"]) and 0.2 < record["think"] < 0.9 for record in state.history)
+    # The engine rolls out with the weights as they are after both iterations, and rewards are those of sessions.
+    numbers = place.batch(3, np.random.SeedSequence(0))
+    rolled = place.rollouts(*place.init(None), numbers, 2, np.random.SeedSequence(5), 0.5)
+    run_rollouts(rolled)
+    for b in range(6):
+        one = programs[b // 2]
+        closed = tuple(rolled.closed[b, : len(one)].tolist())
+        row = Annotation(rolled.latents(b), closed, (False,) * len(one)).row(one)
+        ((_, kappa),) = line_scores(model, [row], torch.from_numpy(lines.closing))
+        ((likelihood, _),) = line_scores(place.base if reward == "base" else model, [row], place.closing)
+        np.testing.assert_allclose(np.exp(rolled.log_kappa[b, : len(one)]), np.nan_to_num(kappa), atol=1e-4)
+        np.testing.assert_allclose(rolled.log_likelihood[b, : len(one)], likelihood, atol=1e-3)
+
+
+@pytest.mark.parametrize("choices,message", [
+    ({"engine": "remote"}, "engine: must be one of session, in process, vllm, got 'remote'"),
+    ({"engine": "in process", "reward": "base", "proposals": Proposals(prior="model")}, "prior: with rewards of"),
+    ({"engine": "in process", "proposals": Proposals(stratified=True)}, "proposals: an engine without a session"),
+])  # fmt: skip
+def test_engines_refuse_what_they_cannot_do(lines, programs, choices, message):
+    with pytest.raises(ValueError, match=message):
+        place = world(lines, programs, make(lines), **choices)
+        Blind(group=2).run(place, *place.init(None), np.arange(3), 0, np.random.SeedSequence(0))
+
+
+# ---- collapse and spread ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", [*ROLLED, PolicyGradient(group=2, updates=0, floor=0.4)], ids=lambda kind: kind.name)
+def test_a_floor_does_not_hide_that_the_policy_has_stopped_thinking(lines, programs, kind):
+    # A floor raises what is possible, however improbable.
+    place = world(lines, programs, make_silent(lines, programs, -15.0), policy_train=TRAIN)
+    record = kind.run(place, *place.init(None), np.arange(3), 0, np.random.SeedSequence(0)).quantities
+    assert record["think"] > 0.2 and record["kappa"] < 1e-9 and record["collapsed"] == 1
+    place = world(lines, programs, make(lines), policy_train=TRAIN)
+    record = kind.run(place, *place.init(None), np.arange(3), 0, np.random.SeedSequence(0)).quantities
+    assert 1e-4 < record["kappa"] < 1e-3 < 0.1 < record["think"] and record["collapsed"] == 1
+    kind = dataclasses.replace(kind, collapse=1e-4)
+    record = kind.run(place, *place.init(None), np.arange(3), 0, np.random.SeedSequence(0)).quantities
+    assert record["collapsed"] == 0
+
+
+def test_the_spread_of_advantages_is_measured_before_they_are_normalised(lines, programs):
+    found = []
+    for normalise in (False, True):
+        place = world(lines, programs, make(lines), policy_train=TrainConfig(rate=1e-9, batch=2))
+        kind = PolicyGradient(group=4, updates=1, floor=0.5, normalise=normalise)
+        found.append(
+            kind.run(place, *place.init(None), np.arange(3), 0, np.random.SeedSequence(0)).quantities["spread"]
+        )
+    assert found[0] == found[1] > 0

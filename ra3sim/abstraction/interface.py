@@ -36,6 +36,7 @@ class Step(NamedTuple):
         log_likelihood: log π(a_t | s_t, z_t) under the model, nats.
         length: number of tokens of a_t where rewards are means over tokens; None: they are not.
         bonus: added to the reward with a `ThoughtPrice` (a penalty for ill-formed thoughts, ...); None: nothing.
+        kappa: the policy's own probability of thinking here, before any floor; None: `think` shows it well enough.
     """
 
     think: Any
@@ -44,6 +45,7 @@ class Step(NamedTuple):
     log_likelihood: Any
     length: Any = None
     bonus: Any = None
+    kappa: Any = None
 
 
 class Rollouts(Protocol[Evidence]):
