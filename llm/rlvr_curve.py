@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import torch
+from accelerate import init_empty_weights
 from torch.distributed.tensor import DTensor
 from transformers import AutoModelForCausalLM, TrainerCallback
 
@@ -34,7 +37,8 @@ def measure(module: Any, inputs: Inputs, config: RLVRConfig) -> dict[str, float]
     if not inputs.held_out:
         return {}
     numbers = distributed.share(range(len(inputs.held_out)))
-    found = distributed.gather_objects(_passed(module, inputs, config, numbers))
+    with _plain(module) as plain:
+        found = distributed.gather_objects(_passed(plain, inputs, config, numbers))
     if unjudged := sum(one is None for row in found for one in row):
         raise RunStopped(
             f"held_out: the sandbox failed on {unjudged} of {len(found) * config.samples} programs; the last state is "
@@ -54,8 +58,7 @@ def _passed(module: Any, inputs: Inputs, config: RLVRConfig, numbers: list[int])
     ends = inputs.ends()
     stop = np.zeros(module.config.vocab_size, bool)
     stop[ends] = True
-    engine, training, jobs = InProcess(_whole(module)), module.training, []
-    module.eval()
+    engine, jobs = InProcess(module), []
     for first in range(0, len(requests), _BATCH):
         part = requests[first : first + _BATCH]
         drawn = engine.sample(
@@ -66,21 +69,30 @@ def _passed(module: Any, inputs: Inputs, config: RLVRConfig, numbers: list[int])
         for (number, _), sample in zip(part, drawn, strict=True):
             problem = inputs.held_out[number]
             jobs.append((problem, problem.program(written(inputs.tokenizer, sample.ids, ends))))
-    module.train(training)
     found = rewards(inputs.verdicts(jobs))
     return [found[k : k + config.samples] for k in range(0, len(found), config.samples)]
 
 
-def _whole(module: Any) -> Any:
-    """The model itself, or a copy that is put together from its shards."""
-    if not any(isinstance(weight, DTensor) for weight in module.parameters()):
-        return module
-    weights = distributed.full_state(module)
-    with torch.device("meta"):
-        plain = AutoModelForCausalLM.from_config(module.config, dtype=torch.float32)
-    plain.load_state_dict(weights, assign=True)
-    plain.tie_weights()
-    return plain.eval()
+@contextlib.contextmanager
+def _plain(module: Any) -> Iterator[Any]:
+    """The model for an engine: in float32, in evaluation mode, put together from its shards if it has any."""
+    if any(isinstance(weight, DTensor) for weight in module.parameters()):
+        weights = distributed.full_state(module)
+        with init_empty_weights(include_buffers=False):
+            whole = AutoModelForCausalLM.from_config(module.config, dtype=torch.float32)
+        whole.load_state_dict(weights, assign=True)
+        whole.tie_weights()
+        yield whole.to(next(iter(weights.values())).device).eval()
+        return
+    # accelerate puts passes in bfloat16 around `forward`, and keeps what was there.
+    forward, training = module.forward, module.training
+    module.forward = getattr(module, "_original_forward", forward)
+    module.eval()
+    try:
+        yield module
+    finally:
+        module.forward = forward
+        module.train(training)
 
 
 class Curve(TrainerCallback):

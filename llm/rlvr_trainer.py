@@ -53,8 +53,8 @@ class Reward:
 
     __name__ = "passed"
 
-    def __init__(self, inputs: Inputs) -> None:
-        self.inputs, self.ends = inputs, inputs.ends()
+    def __init__(self, inputs: Inputs, group: int) -> None:
+        self.inputs, self.group, self.ends = inputs, group, inputs.ends()
 
     def of(self, numbers: Sequence[int], completions: Sequence[Sequence[int]]) -> list[float | None]:
         """From numbers of problems and token ids."""
@@ -68,10 +68,8 @@ class Reward:
         self, completion_ids: Sequence[Sequence[int]], number: Sequence[int], log_metric: Any, **_: Any
     ) -> list[float | None]:
         found = self.of(number, completion_ids)
-        groups = {}
-        for problem, reward in zip(number, found, strict=True):
-            groups.setdefault(problem, []).append(reward)
-        judged = [[reward for reward in group if reward is not None] for group in groups.values()]
+        groups = (found[k : k + self.group] for k in range(0, len(found), self.group))
+        judged = [[reward for reward in group if reward is not None] for group in groups]
         log_metric("unjudged", sum(reward is None for reward in found) / len(found))
         log_metric("all failed", sum(bool(group) and max(group) == 0 for group in judged) / len(judged))
         log_metric("all passed", sum(bool(group) and min(group) == 1 for group in judged) / len(judged))
@@ -260,7 +258,7 @@ def make(config: RLVRConfig, inputs: Inputs, states: Path, history: list[dict[st
         one.eos_token_id = inputs.ends() if len(inputs.ends()) > 1 else inputs.ends()[0]
     try:
         trainer = Trainer(
-            inputs.model, Reward(inputs), args, Dataset.from_dict({"prompt": prompts, "number": numbers}),
+            inputs.model, Reward(inputs, config.group), args, Dataset.from_dict({"prompt": prompts, "number": numbers}),
             processing_class=inputs.reader, callbacks=callbacks,
         )  # fmt: skip
     except (OSError, ImportError) as error:
