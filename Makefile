@@ -7,6 +7,8 @@ unexport PYTHONPATH PYTHONHOME
 BIN := .venv/bin
 # Pinned by hand: a newer one would bring gigabytes of CUDA libraries where a CPU build of this one is at hand.
 TORCH := torch==2.13.0
+# Processes that share out the tests; each takes up to 2 GB.
+WORKERS ?= 2
 
 help:
 	@echo "make reproduce   set up, then make every figure and table in paper_figs/, and verify the theory"
@@ -27,10 +29,10 @@ reproduce: setup
 	@$(if $(ARGS),,$(BIN)/ra3 verify)
 
 test: setup
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
 
 quick: setup
-	@$(BIN)/python -m pytest -m "not slow" $(ARGS)
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "not slow" $(ARGS)
 
 bench: setup
 	@$(BIN)/python -m benchmarks $(ARGS)

@@ -105,8 +105,8 @@ def report(folder: Path, size: Size) -> Iterator[str]:
         f"{size.programs} functions of `{size.source}`, {size.max_tokens} tokens at most, {size.group} rollouts of "
         f"each; thoughts of {size.max_thought} tokens at most before {size.floor:.0%} of the lines or more. Decoding: "
         f"{size.batch} rows, {size.context} tokens of context. Memory: {size.rows} rows, passes of {size.tokens} "
-        f"tokens. float32, one core, {models.parameters(given.module) / 1e6:.0f} M weights. Targets of times are "
-        f"other / ours of 1 / 1.2. {versions('torch', 'transformers')}. Made by `make bench`."
+        f"tokens. float32, one core, {models.parameters(given.module) / 1e6:.0f} M weights. Times are the processor's; their "
+        f"targets are other / ours of 1 / 1.2. {versions('torch', 'transformers')}. Made by `make bench`."
     )
 
 
@@ -149,12 +149,12 @@ def timings(given: Work, size: Size) -> Iterator[Row]:
     def forward() -> Any:
         return line_log_likelihoods(given.module, rows, given.closing)
 
-    timed = pair(append, forward, size.runs)
+    timed = pair(append, forward, size.runs, clock=time.process_time)
     yield Row("score the experts' lines", "appended one by one", "one pass", timed, "0.83")
 
 
 def _decoding(given: Work, size: Size) -> Pair:
-    """Seconds of one step of all rows; reading the context is not timed."""
+    """Seconds of the processor for one step of all rows; reading the context is not timed."""
     ids = np.resize(given.programs[0].ids, (size.batch, size.context))
     times = np.empty((size.runs + 1, 2))
     for run in range(size.runs + 1):
@@ -167,11 +167,11 @@ def _step_seconds(module: Any, ids: np.ndarray, count: int) -> float:
     session = Session(module, len(ids), ids.shape[1] + count)
     session.append(rows, ids, score=False)
     uniforms = np.random.default_rng(SEED).random((count, len(ids)))
-    start = time.perf_counter()
+    start = time.process_time()
     for uniform in uniforms:
         token, _ = draw(session.logits, uniform)
         session.append(rows, token.numpy()[:, None], score=False)
-    return (time.perf_counter() - start) / count
+    return (time.process_time() - start) / count
 
 
 class _Clock(StoppingCriteria):
@@ -181,7 +181,7 @@ class _Clock(StoppingCriteria):
         self.times: list[float] = []
 
     def __call__(self, input_ids: torch.Tensor, scores: Any, **kwargs: Any) -> torch.Tensor:
-        self.times.append(time.perf_counter())
+        self.times.append(time.process_time())
         return torch.zeros(len(input_ids), dtype=torch.bool)
 
 

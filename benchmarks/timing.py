@@ -59,14 +59,17 @@ def _ms(seconds: np.ndarray) -> str:
     return f"{1000 * np.median(seconds):.3g}"
 
 
-def pair(ours: Callable[[], Any], other: Callable[[], Any], runs: int, other_scale: float = 1.0) -> Pair:
+def pair(
+    ours: Callable[[], Any], other: Callable[[], Any], runs: int, other_scale: float = 1.0,
+    clock: Callable[[], float] = time.perf_counter,
+) -> Pair:  # fmt: skip
     """Time two callables in turn after one warm-up of each; ``other_scale`` multiplies the other's seconds."""
     times = np.empty((runs + 1, 2))
     for run in range(runs + 1):
         for column, call in enumerate((ours, other)):
-            start = time.perf_counter()
+            start = clock()
             call()
-            times[run, column] = time.perf_counter() - start
+            times[run, column] = clock() - start
     return Pair(times[1:, 0], times[1:, 1] * other_scale)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 import json
 import math
 import os
@@ -107,6 +108,41 @@ def test_every_method_from_end_to_end(method, make, tmp_path):
     assert trained.config.vocab_size == len(AutoTokenizer.from_pretrained(run / "model"))
     before = midtrain_start(make(method, **options))
     assert any(not torch.equal(tensor, before[name]) for name, tensor in trained.state_dict().items())
+
+
+@pytest.mark.parametrize("options,tolerance", [
+    ({"pack": True}, 1e-3), ({"checkpointing": True}, 1e-5), ({"max_tokens": 60}, 1e-3),
+    ({"pack": True, "checkpointing": True, "max_tokens": 100, "dtype": "bfloat16"}, 3e-2),
+], ids=lambda value: "-".join(value) if isinstance(value, dict) else "")  # fmt: skip
+def test_how_the_m_step_computes_changes_nothing_but_the_rounding(options, tolerance, make):
+    plain, other = (metrics(midtrain(make("ntp", out, **more))) for out, more in (("plain", {}), ("other", options)))
+    for one, two in zip(plain, other, strict=True):
+        assert one["loss"] == pytest.approx(two["loss"], rel=tolerance)
+        assert one["held_out_loss"] == pytest.approx(two["held_out_loss"], rel=tolerance)
+    assert ("bfloat16" not in options.values()) or plain[0]["loss"] != other[0]["loss"]
+
+
+@pytest.mark.parametrize("method,more", [
+    ("ra3", {"floor": 0.3}), ("ra3-posterior", {"threshold": 0.0, "stratified": False, "floor_above": 0.0}),
+])  # fmt: skip
+def test_a_run_on_an_engine_without_a_session(method, more, make):
+    config = make(method, engine="in process", **more)
+    found = metrics(midtrain(config))
+    assert len(found) == 2 and all(one["think"] > 0.1 and one["estep_tokens"] > 0 for one in found)
+
+
+@pytest.mark.parametrize("options,message", [
+    ({"engine": "vllm", "method": "ra3", "floor_above": 0.0}, "engine: vllm is not installed; install it"),
+    ({"engine": "in process"}, "threshold: rollouts on the engine 'in process' can't be resampled"),
+    ({"engine": "in process", "threshold": 0.0, "stratified": True}, "stratified: the engine 'in process' takes False"),
+    ({"engine": "in process", "method": "ra3", "floor_above": 0.5}, "floor_above: the engine 'in process' takes 0.0"),
+    ({"engine": "in process", "method": "ra3", "temperature": 0.5}, "temperature: the engine 'in process' takes 1.0"),
+])  # fmt: skip
+def test_what_an_engine_cannot_do_is_told_at_once(options, message, make):
+    if options["engine"] == "vllm" and importlib.util.find_spec("vllm"):
+        pytest.skip("vllm is installed")
+    with pytest.raises(ValueError, match=message):
+        midtrain(make(**options))
 
 
 def midtrain_start(config):
