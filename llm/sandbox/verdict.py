@@ -55,7 +55,7 @@ class Limits:
     """By the clock."""
     cpu_seconds: float | None = None
     """Of the processor, all threads together. None: as `seconds`."""
-    memory: int = 1 << 30
+    memory: int = 2 << 30
     """Address space, bytes; the interpreter needs some 30 MB of it, each thread as much as its stack."""
     output: int = 16 << 20
     """Bytes of standard output, and of one result."""

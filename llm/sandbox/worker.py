@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import select
-import shutil
 import socket
 import subprocess
 import sys
@@ -12,7 +13,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from llm.sandbox.inside import control, wire
+from llm.sandbox.inside import cleaning, control, wire
 
 HERE = Path(__file__).parent
 START = 30.0  # seconds that a worker may take to start
@@ -95,8 +96,10 @@ class Worker:
             one.kill()
         for one in self._processes:
             one.wait()
-        # What a program may have left there, made unreadable, is no reason to fail.
-        shutil.rmtree(self._scratch, ignore_errors=True)
+        # What a program may have left there is no reason to fail.
+        with contextlib.suppress(OSError):
+            cleaning.empty(self._scratch)
+            os.rmdir(self._scratch)
 
     def _send(self, data: bytes, deadline: float) -> None:
         left = memoryview(data)

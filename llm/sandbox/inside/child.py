@@ -35,7 +35,15 @@ def main(order: control.Order, descriptors: list[int], setting: Setting) -> None
     """Never returns."""
     try:
         _settle(order, descriptors, setting)
+    except _BaseException as error:
+        # That is no fault of the program, which is not even read; afterwards nobody can say so any more.
+        _write(CHANNEL, control.NOT_SETTLED + f"{_type(error).__name__}: {_text(error)}".encode())
+        _exit(1)
+    try:
+        _write(CHANNEL, control.SETTLED)
         program = _receive()
+        if isinstance(program, str):
+            program = program.removeprefix("\ufeff")  # a mark that editors put there, which files may have
         if order.mode == control.SCRIPT:
             _script(program)
         else:

@@ -21,40 +21,42 @@ def sweep(scratch: str, processes: bool) -> bool:
             return False
         if stat.S_IMODE(os.stat(scratch).st_mode) != 0o700:
             os.chmod(scratch, 0o700)
-        with os.scandir(scratch) as found:
-            names = [(one.name, one.is_dir(follow_symlinks=False)) for one in found]
-        return not names or _empty(scratch, names)
+        return empty(scratch)
     # Whatever it is, a new worker is clean.
-    except (OSError, RecursionError):
+    except OSError:
         return False
 
 
-def _empty(scratch: str, names: list[tuple[str, bool]]) -> bool:
-    count = 0
-    for name, is_folder in names:
-        path = os.path.join(scratch, name)
-        if not is_folder:
+def empty(folder: str) -> bool:
+    """Remove what is in a folder, however deep; whether nothing is left.
+
+    Raises:
+        OSError: something resists.
+    """
+    # Folders in folders are moved up, so that no path is ever too long and nothing is too deep.
+    waiting, count = os.listdir(folder), 0
+    while waiting and count < MOST:
+        path = os.path.join(folder, waiting.pop())
+        count += 1
+        if not _is_folder(path):
             os.unlink(path)
-            count += 1
             continue
         os.chmod(path, 0o700)
-        for folder, folders, files in os.walk(path, topdown=True):
-            # Before it is listed: the program may have shut it.
-            for one in folders:
-                inner = os.path.join(folder, one)
-                if not os.path.islink(inner):
-                    os.chmod(inner, 0o700)
-            count += len(folders) + len(files)
-            if count > MOST:
-                return False
-        for folder, folders, files in os.walk(path, topdown=False):
-            for one in files:
-                os.unlink(os.path.join(folder, one))
-            for one in folders:
-                inner = os.path.join(folder, one)
-                os.unlink(inner) if os.path.islink(inner) else os.rmdir(inner)
+        for name in os.listdir(path):
+            inner = os.path.join(path, name)
+            count += 1
+            if _is_folder(inner):
+                os.chmod(inner, 0o700)
+                waiting.append(f".up-{count}")
+                os.rename(inner, os.path.join(folder, waiting[-1]))
+            else:
+                os.unlink(inner)
         os.rmdir(path)
-    return not os.listdir(scratch)
+    return not waiting
+
+
+def _is_folder(path: str) -> bool:
+    return stat.S_ISDIR(os.lstat(path).st_mode)
 
 
 def _kill_all() -> bool:

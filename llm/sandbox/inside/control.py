@@ -8,6 +8,7 @@ import struct
 from typing import Any, NamedTuple
 
 RUN, KILL, ENDED, FAULT, READY = b"R", b"K", b"E", b"F", b"Y"
+SETTLED, NOT_SETTLED = b"S", b"N"  # the first byte on the program's channel, from before the program
 FUNCTIONS, SCRIPT = 0, 1  # what the process is for: answers calls, or runs once
 OWN, WALL, CPU, ASKED, OUTSIDE = 0, 1, 2, 3, 4  # why a process ended
 

@@ -39,19 +39,17 @@ def enter(layers: tuple[str, ...], scratch: str, scratch_bytes: int, number: int
     os.umask(0o022)
     if "namespaces" in layers:
         try:
-            about["namespaces"] = namespaces.enter(found, scratch_bytes, user)
+            about["namespaces"] = namespaces.enter(found, scratch_bytes)
         except OSError as error:
             raise OSError(error.errno, f"namespaces: {error.strerror}") from None
         scratch = namespaces.SCRATCH
         about["threads"] = True
-    elif os.geteuid() == 0 and layers:
-        os.chown(scratch, user, user)
     os.umask(0o077)
     os.chdir(scratch)
     os.environ.clear()
     os.environ.update({"HOME": scratch, "TMPDIR": scratch, "PATH": "/usr/bin:/bin", "LANG": "C.UTF-8"})
     if layers:
-        about.update(_user(found, user, own_root="namespaces" in layers))
+        about.update(_user(found, user, scratch, own_root="namespaces" in layers))
         system.drop_capabilities()
         system.prctl(system.PR_SET_NO_NEW_PRIVS, 1)
         system.prctl(system.PR_SET_DUMPABLE, 0)
@@ -77,31 +75,33 @@ def enter(layers: tuple[str, ...], scratch: str, scratch_bytes: int, number: int
     return about
 
 
-def _user(found: Layout, user: int, own_root: bool) -> dict[str, Any]:
-    """Become a user who owns nothing, if root is at hand and that user can read Python."""
-    if os.geteuid() != 0 or user == 0:
-        return {"user": os.geteuid()}
-    if not own_root and not _readable_by(found, user):
-        return {"user": 0}
+def _user(found: Layout, user: int, scratch: str, own_root: bool) -> dict[str, Any]:
+    """Become a user who owns nothing but the scratch folder, if root is at hand and that user can read Python."""
+    if os.geteuid() != 0:
+        return {}
     for one in (user, NOBODY):
-        try:
-            os.setgroups([])
-            os.setresgid(one, one, one)
-            os.setresuid(one, one, one)
-        except OSError:
-            continue
-        return {"user": one, "threads": True}
-    return {"user": 0}
+        os.chown(scratch, one, one)
+        if own_root or _serves(found, one, scratch):
+            try:
+                os.setgroups([])
+                os.setresgid(one, one, one)
+                os.setresuid(one, one, one)
+                return {"user": one, "threads": True}
+            except OSError:
+                pass  # there is no such user in a container with few
+        os.chown(scratch, 0, 0)
+    return {}
 
 
-def _readable_by(found: Layout, user: int) -> bool:
+def _serves(found: Layout, user: int, scratch: str) -> bool:
+    """Whether this user can read Python and write to the scratch folder."""
     child = os.fork()
     if child == 0:
         status = 1
         try:
             os.setresgid(user, user, user)
             os.setresuid(user, user, user)
-            status = 0 if reachable(found) and os.access(os.getcwd(), os.W_OK) else 1
+            status = 0 if reachable(found) and os.access(scratch, os.W_OK | os.X_OK) else 1
         finally:
             os._exit(status)
     return os.waitpid(child, 0)[1] == 0

@@ -20,13 +20,12 @@ _KEPT = {os.ST_NOEXEC: system.MS_NOEXEC, os.ST_NOATIME: system.MS_NOATIME, os.ST
 _ONE = os.ST_NOSUID | os.ST_RDONLY
 
 
-def enter(found: Layout, scratch_bytes: int, user: int) -> str:
+def enter(found: Layout, scratch_bytes: int) -> str:
     """Make the namespaces and go on as the first process in them; the old process waits and ends with it.
 
     Args:
         found: what is to be seen.
         scratch_bytes: room in the scratch folder, which is `SCRATCH`.
-        user: whose the scratch folder is.
 
     Returns:
         How they were made.
@@ -43,8 +42,8 @@ def enter(found: Layout, scratch_bytes: int, user: int) -> str:
         _write("/proc/self/setgroups", "deny")
         _write("/proc/self/uid_map", f"{own} {own} 1")
         _write("/proc/self/gid_map", f"{group} {group} 1")
-        user, how = own, "made by way of a user namespace"
-    _root(found, scratch_bytes, user)
+        how = "made by way of a user namespace"
+    _root(found, scratch_bytes)
     first = os.fork()
     if first:
         os.closerange(0, 1 << 16)
@@ -53,7 +52,7 @@ def enter(found: Layout, scratch_bytes: int, user: int) -> str:
     return how
 
 
-def _root(found: Layout, scratch_bytes: int, user: int) -> None:
+def _root(found: Layout, scratch_bytes: int) -> None:
     system.mount("none", "/", None, system.MS_REC | system.MS_PRIVATE)
     root = _place((*found.readable, *found.library))
     system.mount("root", root, "tmpfs", system.MS_NOSUID | system.MS_NODEV, "size=1m,nr_inodes=4096,mode=755")
@@ -72,8 +71,6 @@ def _root(found: Layout, scratch_bytes: int, user: int) -> None:
     os.makedirs(root + SCRATCH, exist_ok=True)
     options = f"size={scratch_bytes},nr_inodes=4096,mode=700"
     system.mount("scratch", root + SCRATCH, "tmpfs", system.MS_NOSUID | system.MS_NODEV | system.MS_NOEXEC, options)
-    if os.geteuid() != user:
-        os.chown(root + SCRATCH, user, user)
     os.chdir(root)
     system.pivot_root(".", ".")
     system.umount(".", system.MNT_DETACH)

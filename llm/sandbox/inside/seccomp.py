@@ -22,7 +22,7 @@ _CLONE_THREAD, _SIGKILL, _RLIMIT_STACK = 0x10000, 9, 3
 _IOCTLS = (0x5401, 0x5413, 0x541B, 0x5421, 0x5450, 0x5451)
 # Would let it signal whoever it likes: F_SETOWN, F_SETSIG, F_SETOWN_EX, F_NOTIFY.
 _FCNTLS = (8, 10, 15, 1026)
-_PRCTLS = (15, 16, 0x53564D41)  # names of threads and of memory
+_PRCTLS = (15, 16, 0x53564D41, system.PR_SET_PDEATHSIG)  # names of threads and of memory; for the child's beginning
 _AF_UNIX, _SOCK_STREAM = 1, 1
 _PLACE = 0x7FFFFFF0  # no process has this number
 
@@ -99,6 +99,7 @@ def last(process: int) -> bytes:
         _if("fork", kill), _if("vfork", kill), _if("kill", own(1)), _if("tgkill", own(2)),
         _if("prlimit64", _argument(0) + _op(_JEQ, 0, 1, 0) + deny + stack + reads + deny),
         _if("setrlimit", _argument(0) + _op(_JEQ, _RLIMIT_STACK, 0, 1) + allow + deny),
+        _if("prctl", _argument(0) + _op(_JEQ, system.PR_SET_PDEATHSIG, 0, 1) + deny + allow),
         _if("seccomp", kill), _if("pidfd_open", _error(errno.ENOSYS)),
     ]  # fmt: skip
     return b"".join([*parts, allow])

@@ -53,7 +53,7 @@ class Session:
         self.output = bytearray()
         self._deadline = time.monotonic() + limits["seconds"] + GRACE
         self._unsent, self._unread = bytearray(), bytearray()
-        self._closed, self._patience = False, 0.0
+        self._closed, self._patience, self._settled = False, 0.0, False
         self._channel, theirs = socket.socketpair()
         self._channel.setblocking(False)
         self._waiting = select.poll()
@@ -142,6 +142,8 @@ class Session:
             self._wait(until_over=False)
         self._drain()
         text = self._frame()
+        if not self._settled:
+            raise Fault("the process ended before the program began")
         if text is not None:
             try:
                 tag, kind, told = wire.loads(text)
@@ -174,6 +176,11 @@ class Session:
 
     def _frame(self) -> str | None:
         """A whole frame of what was read, if there is one."""
+        if not self._settled and self._unread:
+            self._settled = self._unread.startswith(control.SETTLED)
+            if not self._settled:
+                raise Fault(self._unread[1:200].decode("utf-8", "replace"))
+            del self._unread[:1]
         if len(self._unread) < wire.HEADER.size:
             return None
         (length,) = wire.HEADER.unpack_from(self._unread)
@@ -189,6 +196,8 @@ class Session:
     def _wait(self, until_over: bool = True) -> None:
         """Until there is something to read, or the end."""
         if self.ended is not None and until_over:
+            if not self._settled:
+                raise Fault("the process ended before the program began")
             self._give_up(*of_end(self.ended))
         if until_over and self._closed and self.ended is None and time.monotonic() > self._patience:
             self._give_up("crashed", "it closed its channel")

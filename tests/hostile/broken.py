@@ -1,0 +1,60 @@
+# ruff: noqa: E501
+"""Programs that don't work, and honest ones that look odd."""
+
+from __future__ import annotations
+
+from hostile import Case
+
+_RIGHT = "def squares(n):\n    return sum(k * k for k in range(n))\n"
+
+CASES = [
+    Case("nothing", "", "crashed"),
+    Case("no Python", "The answer is 42.", "crashed"),
+    Case("cut short", "def squares(n):\n    return sum(", "crashed"),
+    Case("badly indented", "def squares(n):\nreturn 0", "crashed"),
+    Case("tabs and spaces", "def squares(n):\n\tif n:\n        return 0", "crashed"),
+    Case("a NUL byte", "def squares(n): return '\0'", "crashed"),
+    Case("no UTF-8", b"def squares(n): return '\xff\xfe'", "crashed"),
+    Case("half a surrogate", "def squares(n): return '\ud800'", "crashed"),
+    Case("nested too deeply", "x = " + "(" * 5000 + ")" * 5000, "crashed"),
+    Case("a long sum", "x = " + "+".join("1" * 50000), "crashed|out of memory"),
+    Case("another name", "def cubes(n): return 0", "crashed"),
+    Case("no function", "squares = 7", "crashed"),
+    Case("other arguments", "def squares(): return 0", "crashed"),
+    Case("no such module", "import ra3_no_such_module\n" + _RIGHT, "crashed"),
+    Case("no result", "def squares(n): pass", "failed"),
+    Case("the right text", "def squares(n): return str(sum(k * k for k in range(n)))", "failed"),
+    Case("one off", "def squares(n): return sum(k * k for k in range(n + 1))", "failed"),
+    Case("right once", "def squares(n): return 285", "failed"),
+    Case("wrong line", "print(int(input()) * 2 + 1)", "failed", script=True),
+    Case("reads too much", "input(); input(); print(4)", "crashed", script=True),
+    Case("a mark at the beginning", "\ufeff" + _RIGHT, "passed"),
+    Case("a mark in bytes", b"\xef\xbb\xbf" + _RIGHT.encode(), "passed"),
+    Case("another encoding", "# -*- coding: latin-1 -*-\nx = '\xe9'\n".encode("latin-1") + _RIGHT.encode(), "passed"),
+    Case("lines of Windows", _RIGHT.replace("\n", "\r\n"), "passed"),
+    Case("from the future", "from __future__ import annotations\n" + _RIGHT, "passed"),
+    Case("a main part", _RIGHT + "if __name__ == '__main__':\n    print(squares(int(input())))\n", "passed"),
+    Case("ends with exit", _RIGHT + "exit()", "passed"),
+    Case("ends with sys.exit", "import sys\n" + _RIGHT + "sys.exit(0)", "passed"),
+    Case("talks", "print('hello ' * 10 ** 6)\n" + _RIGHT, "passed"),
+    Case("a lambda", "squares = lambda n: sum(k * k for k in range(n))", "passed"),
+    Case("an object", "class S:\n    def __call__(self, n): return sum(k * k for k in range(n))\nsquares = S()", "passed"),
+    Case("a true whole number", "import enum\nclass E(enum.IntEnum):\n    A = 285\ndef squares(n): return E.A if n == 10 else sum(k * k for k in range(n))", "passed"),
+    Case("in a thread", "import sys, threading\nsys.setrecursionlimit(10 ** 6)\nthreading.stack_size(512 << 20)\ndef deep(n): return 0 if n == 0 else (n - 1) ** 2 + deep(n - 1)\ndef squares(n):\n    found = []\n    thread = threading.Thread(target=lambda: found.append(deep(n) + deep(20000) - deep(20000)))\n    thread.start()\n    thread.join()\n    return found[0]", "passed"),
+    Case("in a pool of threads", "from concurrent.futures import ThreadPoolExecutor\ndef squares(n):\n    with ThreadPoolExecutor(4) as pool: return sum(pool.map(lambda k: k * k, range(n)))", "passed"),
+    Case("by asyncio", "import asyncio\nasync def work(n):\n    await asyncio.sleep(0)\n    return sum(k * k for k in range(n))\ndef squares(n): return asyncio.run(work(n))", "passed"),
+    Case("by a file", "import tempfile\ndef squares(n):\n    with tempfile.TemporaryFile('w+') as file:\n        print(*range(n), file=file)\n        file.seek(0)\n        return sum(int(k) ** 2 for k in file.read().split())", "passed"),
+    Case("dataclasses", "from dataclasses import dataclass\n@dataclass\nclass S:\n    n: int\ndef squares(n): return sum(k * k for k in range(S(n).n))", "passed"),
+    Case("more stack", "import resource\nresource.setrlimit(resource.RLIMIT_STACK, (1 << 26, resource.getrlimit(resource.RLIMIT_STACK)[1]))\n" + _RIGHT, "passed"),
+    Case("threads in the background", "import threading, time\nthreading.Thread(target=time.sleep, args=(99,), daemon=True).start()\n" + _RIGHT, "passed"),
+    Case("reads bytes", "import sys\nprint(int(sys.stdin.buffer.readline()) * 2)", "passed", script=True),
+    Case("reads by number", "import os\nos.write(1, str(int(os.read(0, 99)) * 2).encode())", "passed", script=True),
+    Case("opens its input", "print(int(open(0).read()) * 2)", "passed", script=True),
+    Case("leaves", "import sys\nprint(int(input()) * 2)\nsys.exit(0)", "passed", script=True),
+    Case("leaves by quit", "print(int(input()) * 2)\nquit()", "passed", script=True),
+    Case("writes at its end", "import atexit\natexit.register(lambda n: print(2 * n), int(input()))", "passed", script=True),
+    Case("a main part of a script", "def main():\n    print(int(input()) * 2)\nif __name__ == '__main__':\n    main()", "passed", script=True),
+    Case("in a thread of its own", "import threading\nthreading.stack_size(512 << 20)\nthreading.Thread(target=lambda: print(int(input()) * 2)).start()", "passed", script=True),
+    Case("trailing spaces", "print(int(input()) * 2, '  \\n\\n')", "passed", script=True),
+    Case("complains a lot", "import sys\nprint('x' * 10 ** 7, file=sys.stderr)\nprint(int(input()) * 2)", "passed", script=True),
+]  # fmt: skip

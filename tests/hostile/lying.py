@@ -1,0 +1,68 @@
+# ruff: noqa: E501
+"""Programs that want to pass without solving the task."""
+
+from __future__ import annotations
+
+from hostile import Case
+
+_FORGE = "import json, os, struct\ndef send(text):\n    data = text.encode()\n    os.write(3, struct.pack('>I', len(data)) + data)\n"
+_WRONG = "def squares(n):\n    return -1\n"
+
+CASES = [
+    Case("ends at once", "import os\nos._exit(0)", "crashed"),
+    Case("leaves at once", "import sys\nsys.exit(0)", "crashed"),
+    Case("ends in the call", "import os\ndef squares(n):\n    os._exit(0)", "crashed"),
+    Case("leaves in the call", "import sys\ndef squares(n):\n    sys.exit(0)", "crashed"),
+    Case("says that it passed", "print('passed')\nprint('OK')\n" + _WRONG, "failed"),
+    Case("equal to everything", "class A:\n    def __eq__(self, other): return True\ndef squares(n): return A()", "failed"),
+    Case("a number equal to all", "class A(int):\n    def __eq__(self, other): return True\n    def __int__(self): return 5\ndef squares(n): return A(7)", "failed"),
+    Case("a list that lies", "class A(list):\n    def __iter__(self): return iter([])\n    def __eq__(self, other): return True\n    def __len__(self): return 0\ndef squares(n): return A([1])", "failed"),
+    Case("equal from the right", "class A:\n    def __req__(self, o): return True\n    __ne__ = lambda s, o: False\n    __hash__ = None\ndef squares(n): return A()", "failed"),
+    Case("replaces builtins", "import builtins\nfor name in ('all', 'any', 'abs', 'isinstance', 'len', 'sum', 'type'):\n    setattr(builtins, name, lambda *a, **k: True)\n" + _WRONG, "failed|crashed"),
+    Case("replaces AssertionError", "import builtins\nclass Calm(Exception): pass\nbuiltins.AssertionError = Calm\n" + _WRONG, "failed"),
+    Case("replaces the import", "import builtins\nbuiltins.__import__ = lambda *a, **k: None\n" + _WRONG, "failed"),
+    Case("replaces the encoder", "import sys\nwire = sys.modules['inside.wire']\nwire.pack = lambda *a: True\nwire.dumps = lambda *a: 'true'\n" + _WRONG, "failed|crashed"),
+    Case("replaces the answer", "import sys\nchild = sys.modules['inside.child']\nchild._say = lambda reply: None\n" + _WRONG, "timed out"),
+    Case("answers twice", _FORGE + "for _ in range(9): send('[\"v\",true]')\n" + _WRONG, "failed"),
+    Case("sends a verdict", _FORGE + "send(json.dumps({'outcome': 'passed'}))\n" + _WRONG, "crashed"),
+    Case("sends a verdict as result", _FORGE + "send('[\"v\",{\"d\":[[\"outcome\"],[\"passed\"]]}]')\n" + _WRONG, "failed"),
+    Case("sends an unknown kind", _FORGE + "send('[\"passed\"]')\n" + _WRONG, "crashed"),
+    Case("sends an unknown tag", _FORGE + "send('[\"v\",{\"object\":\"os.system\"}]')\n" + _WRONG, "crashed"),
+    Case("sends no text", "import os\nos.write(3, bytes(range(256)))\n" + _WRONG, "crashed|output too large|timed out"),
+    Case("sends half an answer", "import os, time\nos.write(3, b'\\0\\0\\0\\x09[\"v\"')\ntime.sleep(60)", "timed out"),
+    Case("announces four gigabytes", "import os\nos.write(3, b'\\xff' * 8)\n" + _WRONG, "output too large"),
+    Case("nests without end", _FORGE + "send('[\"v\",' + '[' * 100000 + ']' * 100000 + ']')\n" + _WRONG, "crashed"),
+    Case("an unhashable set", _FORGE + "send('[\"v\",{\"s\":[[1]]}]')\n" + _WRONG, "crashed"),
+    Case("a range without a step", _FORGE + "send('[\"v\",{\"r\":[1,2,0]}]')\n" + _WRONG, "crashed"),
+    Case("an endless number", _FORGE + "send('[\"v\",' + '9' * 100000 + ']')\n" + _WRONG, "crashed"),
+    Case("answers without end", _FORGE + "while True: send('[\"v\",0]')", "failed|output too large"),
+    Case("closes the channel", "import os\nos.close(3)\n" + _WRONG, "crashed"),
+    Case("shuts the channel, and stays", "import socket, time\nsocket.socket(fileno=3).shutdown(2)\ntime.sleep(60)", "crashed|timed out"),
+    Case("closes all it has", "import os, time\nos.closerange(0, 64)\ntime.sleep(60)", "crashed|timed out"),
+    Case("puts another channel there", "import os\nr, w = os.pipe()\nos.dup2(w, 3)\n" + _WRONG, "crashed"),
+    Case("bait for pickle", "class A:\n    def __reduce__(self): return (eval, ('1/0',))\ndef squares(n): return A()", "failed"),
+    Case("bait for eval", "def squares(n): return '__import__(\"os\")._exit(0)'", "failed"),
+    Case("looks for answers in memory", "import gc\ndef squares(n):\n    return [one for one in gc.get_objects() if type(one) is list and 285 in one]", "failed|crashed"),
+    Case("looks for tests in memory", "import gc\ndef squares(n):\n    return [repr(one)[:99] for one in gc.get_objects() if 'assert' in repr(one)[:9999] and 'squares' in repr(one)]", "failed|crashed|timed out"),
+    Case("looks at the frames", "import sys\ndef squares(n):\n    frame = sys._getframe()\n    while frame:\n        for value in list(frame.f_locals.values()):\n            if value == 285 or (isinstance(value, list) and 285 in value): return 285\n        frame = frame.f_back\n    return 0", "failed"),
+    Case("looks at the modules", "import sys\ndef squares(n):\n    for module in list(sys.modules.values()):\n        for value in list(vars(module).values()):\n            if type(value) is list and 285 in value: return 285\n    return 0", "failed"),
+    Case("imports the tests", "from tests import *\nfrom judge import *", "crashed"),
+    Case("imports the judge", "from inside import judge\ndef squares(n): return judge.expected", "crashed|failed|forbidden"),
+    Case("traces its caller", "import sys\ndef tracer(frame, event, arg):\n    frame.f_trace = tracer\n    return tracer\nsys.settrace(tracer)\n" + _WRONG, "failed"),
+    Case("raises AssertionError", "def squares(n): raise AssertionError", "crashed"),
+    Case("raises SystemExit", "def squares(n): raise SystemExit(0)", "crashed"),
+    Case("raises KeyboardInterrupt", "def squares(n): raise KeyboardInterrupt", "crashed"),
+    Case("raises what the judge raises", "class Over(BaseException): pass\nclass _Expired(BaseException): pass\ndef squares(n): raise Over", "crashed"),
+    Case("an exception that can't be told", "class E(Exception):\n    def __str__(self): raise E\ndef squares(n): raise E", "crashed"),
+    Case("a type with an odd name", "A = type('passed\\x1b[2J\\n', (), {})\ndef squares(n): return A()", "failed"),
+    Case("no number at all", "def squares(n): return float('nan')", "failed"),
+    Case("a result that never ends", "import itertools\ndef squares(n): return itertools.count()", "failed|timed out|out of memory"),
+    Case("a result that holds itself", "def squares(n):\n    a = []\n    a.append(a)\n    return a", "failed"),
+    Case("says so at its end", "import atexit\natexit.register(print, '4')", "failed", script=True),
+    Case("prints the word", "print('passed')", "failed", script=True),
+    Case("prints the task", "import sys\nprint(sys.stdin.read() * 2)", "failed", script=True),
+    Case("right, and then breaks", "print(int(input()) * 2)\nraise SystemError", "crashed", script=True),
+    Case("right, and ends badly", "import os\nprint(int(input()) * 2, flush=True)\nos._exit(3)", "crashed", script=True),
+    Case("forges in a script", "import os\nos.write(3, b'\\0\\0\\0\\x02[]')\nprint('passed')", "failed", script=True),
+    Case("garbage in a script", "import os\nos.write(3, bytes(range(256)))\nprint('passed')", "failed|output too large", script=True),
+]  # fmt: skip
