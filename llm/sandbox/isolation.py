@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from llm.sandbox.inside.layers import LEVELS
-from llm.sandbox.worker import NotIsolated, Worker, WorkerLost
+from llm.sandbox.link import WorkerLost
+from llm.sandbox.worker import NotIsolated, Worker
 
 # What a program can do at a level that it can't at the one above it. The verdict is out of its reach at all of them.
 OPEN: dict[str, tuple[str, ...]] = {

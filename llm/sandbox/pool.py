@@ -15,8 +15,9 @@ from typing import Any
 from llm.sandbox.checks import CallTests, Check, CodeTests, StdioTests
 from llm.sandbox.inside import wire
 from llm.sandbox.isolation import layers_of, less_than
+from llm.sandbox.link import WorkerLost, WorkerStuck
 from llm.sandbox.verdict import Limits, Verdict
-from llm.sandbox.worker import NotIsolated, Worker, WorkerLost, WorkerStuck
+from llm.sandbox.worker import NotIsolated, Worker
 
 SPARE = 15.0  # seconds beyond the program's own time after which a worker counts as stuck
 

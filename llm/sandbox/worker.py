@@ -14,20 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from llm.sandbox.inside import cleaning, control, wire
+from llm.sandbox.link import Link, WorkerLost
 
 HERE = Path(__file__).parent
 START = 30.0  # seconds that a worker may take to start
 # Bare interpreters: nothing of the environment, no site packages, sets of strings in the same order every time.
-_FLAGS = ("-s", "-S", "-P", "-B")
+_FLAGS = ("-s", "-S", "-P")
 _BOOT = "import sys; sys.path.insert(0, {!r}); from inside import {}; del sys.path[0]; {}.main({})"
-
-
-class WorkerLost(RuntimeError):
-    """The worker broke, or was killed; it says nothing about the program."""
-
-
-class WorkerStuck(RuntimeError):
-    """The worker did not answer in time."""
 
 
 class NotIsolated(ValueError):
@@ -53,8 +46,7 @@ class Worker:
     def __init__(self, layers: tuple[str, ...], scratch_bytes: int) -> None:
         ours, judges = socket.socketpair()
         judge_side, zygote_side = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._link, self.jobs, self.broken = ours, 0, False
-        self._link.setblocking(False)
+        self._link, self.jobs, self.broken = Link(ours), 0, False
         self._processes: list[subprocess.Popen] = []
         self._scratch = tempfile.mkdtemp(prefix="ra3-scratch-")
         try:
@@ -64,7 +56,7 @@ class Worker:
             judge = [judges.fileno(), judge_side.fileno()]
             self._processes.append(_start("judge", judge, judges, judge_side))
             judges.close()
-            self._receive(time.monotonic() + START)
+            self._link.receive(time.monotonic() + START)
         except BaseException:
             self.close()
             raise
@@ -85,8 +77,11 @@ class Worker:
         """
         self.jobs += 1
         deadline = time.monotonic() + seconds
-        self._send(wire.frame(job), deadline)
-        return self._receive(deadline)
+        self._link.send(job, deadline)
+        answer = self._link.receive(deadline)
+        if not isinstance(answer, dict) or not ("fault" in answer or "outcome" in answer):
+            raise WorkerLost("the judge sent what is no verdict")
+        return answer
 
     def close(self) -> None:
         """Kill both; with them goes whatever they started."""
@@ -100,38 +95,6 @@ class Worker:
         with contextlib.suppress(OSError):
             cleaning.empty(self._scratch)
             os.rmdir(self._scratch)
-
-    def _send(self, data: bytes, deadline: float) -> None:
-        left = memoryview(data)
-        while left:
-            try:
-                left = left[self._link.send(left) :]
-            except BlockingIOError:
-                self._poll(select.POLLOUT, deadline)
-            except OSError as error:
-                raise WorkerLost(f"the judge is gone ({error.strerror})") from None
-
-    def _receive(self, deadline: float) -> Any:
-        data = bytearray()
-        while len(data) < 4 or len(data) < 4 + wire.HEADER.unpack_from(data)[0]:
-            try:
-                part = self._link.recv(1 << 16)
-            except BlockingIOError:
-                self._poll(select.POLLIN, deadline)
-                continue
-            except OSError as error:
-                raise WorkerLost(f"the judge is gone ({error.strerror})") from None
-            if not part:
-                raise WorkerLost("the judge is gone")
-            data += part
-        return wire.loads(data[4:].decode("ascii"))
-
-    def _poll(self, event: int, deadline: float) -> None:
-        waiting = select.poll()
-        waiting.register(self._link, event)
-        left = deadline - time.monotonic()
-        if left <= 0 or not waiting.poll(1000 * left + 1):
-            raise WorkerStuck("the judge gave no answer in time")
 
 
 def _start(name: str, arguments: list[Any], *sockets: socket.socket) -> subprocess.Popen:

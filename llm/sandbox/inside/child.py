@@ -80,12 +80,12 @@ def _functions(program: str | bytes) -> None:
         pass  # what was defined before it is there
     while True:
         name, calls, named = _receive()
-        try:
-            function = _find(module, name)
-        except _BaseException as error:
-            _say(["l", _type(error).__name__, _text(error)])
-            continue
         for call in calls:
+            try:
+                function = _find(module, name)
+            except _BaseException as error:
+                _say(["l", _type(error).__name__, _text(error)])
+                break
             try:
                 result = ["v", function(*call, **named)]
             except _BaseException as error:
