@@ -73,7 +73,8 @@ class Completion:
 class Writer:
     """Writes completions with a transformers model and its tokenizer.
 
-    Any special token but the unknown one ends a text: the end of the text, of a turn, of a file.
+    Any special token ends a text, as the end of the text, of a turn, of a file do; but not the unknown one, nor the one
+    that begins a text.
 
     Args:
         begin: what stands before a prompt: "tokenizer": what the tokenizer puts there itself; "bos": the token that
@@ -93,7 +94,8 @@ class Writer:
         self.prompt_tokens = self.drawn_tokens = 0
         about = model.config.get_text_config()
         self._limit = getattr(about, "max_position_embeddings", None)
-        special = set(tokenizer.all_special_ids) - {tokenizer.unk_token_id}
+        special = set(tokenizer.all_special_ids) - {tokenizer.unk_token_id, tokenizer.bos_token_id}
+        special |= {tokenizer.eos_token_id} - {None}
         given = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
         special |= {given} if isinstance(given, int) else set(given or ())
         self._ends = np.zeros(about.vocab_size, bool)
