@@ -86,7 +86,7 @@ class Config:
     def preset(name: str) -> Config:
         if name == "smoke":
             return Config(
-                seeds=2, methods=("NTP", "RA3, posterior"), experts=20, base=Base(programs=1000, updates=120),
+                seeds=2, methods=("NTP", "RA3, posterior"), experts=20, base=Base(programs=300, updates=110, width=32),
                 budget=Budget(rounds=2, updates=10, per_round=16, particles=2), tasks=20, held_out=10, samples=2,
                 steps=4, prompts=4, measure_every=2, other_rate=None,
             )  # fmt: skip

@@ -35,7 +35,7 @@ def _picture(results: Results) -> Any:
         (axes[0, 0], "pass@1", results.measured, "held-out pass@1"),
         (axes[0, 1], f"pass@{config.k[-1]}", results.measured, f"held-out pass@{config.k[-1]}"),
         (axes[1, 0], "reward", steps, "reward on training tasks"),
-        (axes[1, 1], "no spread", steps, "groups without spread: nothing to learn from"),
+        (axes[1, 1], "no spread", steps, "groups without spread"),
     )
     for axis, name, times, title in panels:
         for method in config.methods:
@@ -50,7 +50,7 @@ def _picture(results: Results) -> Any:
     picture.legend(handles=handles, loc="outside lower center", ncols=4, fontsize=6.5, handlelength=3.4)
     picture.suptitle(
         f"GRPO on pass or fail, after mid-training on {config.experts} expert programs: means of the middle half of "
-        f"{config.seeds} seeds,\n95 % bootstrap intervals (b, d: without; d: runs of ten steps; f: means, paired, "
+        f"{config.seeds} seeds,\n95 % bootstrap intervals (b, e: without; d, e: runs of ten steps; f: means, paired, "
         "Student)",
         fontsize=8,
     )
@@ -94,7 +94,7 @@ def _all(axis: Any, results: Results) -> None:
         _bar(axis, places + shift, found, **_DOT | {"marker": marker, "label": label} | other)
     axis.set_yticks(places, names, fontsize=6)
     axis.set(xlim=(-0.03, 1.03), ylim=(-0.6, len(names) - 0.4), xlabel="held-out pass@1", title="each checkpoint")
-    axis.legend(fontsize=5.5, loc="best", frameon=True, framealpha=0.9)
+    axis.legend(fontsize=5.5, loc="upper right", frameon=True, framealpha=0.9)
 
 
 def _differences(axis: Any, results: Results) -> None:

@@ -295,8 +295,8 @@ def own_randomness() -> Iterator[None]:
     """The generators that TRL seeds for its own use are afterwards as they were."""
     states = random.getstate(), np.random.get_state()  # noqa: NPY002  (it is what transformers seeds)
     with torch.random.fork_rng(), warnings.catch_warnings():
-        # TRL asks transformers by a name that is going to be removed (seen in TRL 1.16 with transformers 5.23).
-        warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
+        # TRL 1.16 asks transformers 5.23 by names that are going to be removed.
+        warnings.filterwarnings("ignore", "`(is_)?gradient_checkpointing(_\\w+)?` is deprecated", FutureWarning)
         try:
             yield
         finally:
