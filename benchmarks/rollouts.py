@@ -106,7 +106,7 @@ def report(folder: Path, size: Size) -> Iterator[str]:
         f"each; thoughts of {size.max_thought} tokens at most before {size.floor:.0%} of the lines or more. Decoding: "
         f"{size.batch} rows, {size.context} tokens of context. Memory: {size.rows} rows, passes of {size.tokens} "
         f"tokens. float32, one core, {models.parameters(given.module) / 1e6:.0f} M weights. Times are the "
-        f"processor's; their targets are other / ours of 1 / 1.2. {versions('torch', 'transformers')}. Made by `make bench`."
+        f"processor's, targets other / ours of 1 / 1.2. {versions('torch', 'transformers')}. Made by `make bench`."
     )
 
 
