@@ -55,7 +55,7 @@ def check(name: str, judge: Judge, folder: Path, tell: Callable[[float, str], No
     problems, malformed = load(name, examples=False)
     ready = judge.prepare(problems, lambda done, total: tell(0.3 * done / max(total, 1), f"{benchmark}: references"))
     folder.mkdir(parents=True, exist_ok=True)
-    digests = hashlib.sha256("".join(one.digest() for one in ready.problems).encode()).hexdigest()[:12]
+    digests = hashlib.sha256("".join(one.digest() for one in problems).encode()).hexdigest()[:12]
     with Journal(folder / f"{benchmark}-{digests}.jsonl") as journal:
         known = {one["problem"]: one for one in journal.records}
         left = [one for one in ready.problems if one.name not in known]

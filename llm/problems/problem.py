@@ -106,7 +106,8 @@ def _spelled(value: Any) -> str:
         return f"{type(value).__name__}[{','.join(sorted(map(_spelled, value)))}]"
     if isinstance(value, dict):
         return f"dict{_spelled(list(value.items()))}"
-    return repr(value)
+    # repr refuses integers of more than 4300 digits.
+    return hex(value) if type(value) is int else repr(value)
 
 
 def cut(text: str, stop: Sequence[str]) -> str:
