@@ -16,6 +16,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from accelerate.commands.config.config_args import load_config_from_file
+from accelerate.commands.launch import launch_command_parser
+from accelerate.utils import DistributedType
 from transformers import AutoTokenizer
 
 from experiments import cli
@@ -26,6 +29,7 @@ from llm.problems import Judge, Problem, load
 from llm.problems.lineworld import LineWorldCheck, text_of
 from llm.problems.problem import WHOLE
 from llm.rlvr import RLVRConfig, RunStopped, prepare
+from llm.rlvr_config import read_options
 from llm.rlvr_curve import measure
 from llm.rlvr_inputs import Inputs, reader, written
 from llm.runs import FREE, RunFolder
@@ -592,3 +596,100 @@ def test_options_from_a_file(make, capsys, tmp_path):
     ):
         assert cli.main(["rlvr", *argv]) == 2
         assert capsys.readouterr().err.splitlines()[-1].startswith(f"ra3: error: {message}")
+
+
+CONFIGS = sorted((ROOT / "experiments" / "configs").glob("rlvr-paper-*.toml"))
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_the_papers_settings(path, tmp_path):
+    """They are options, all of those that the method has, and no value is there by default alone."""
+    found = read_options(path)
+    config = RLVRConfig(out=tmp_path, **{name: tuple(v) if isinstance(v, list) else v for name, v in found.items()})
+    here = {"out", "jobs", "threads", "isolation", "vllm", "epsilon_high"}
+    assert set(found) == {field.name for field in dataclasses.fields(RLVRConfig)} - here
+    assert [config.accumulated(n) for n in (1, 8)] == [512 // config.pass_size, 64 // config.pass_size]
+    text = path.read_text()
+    assert "[paper]" in text and "[ours]" in text and f"experiments/configs/{path.name}" in text
+    parsed = cli._parse(cli._from_files(["rlvr", "--config", str(path), "--out", str(tmp_path), "--group", "16"]))
+    assert parsed == cli.RLVR(**vars(dataclasses.replace(config, group=16)))
+
+
+def test_there_is_a_setting_for_each_model_of_the_paper():
+    assert {read_options(path)["model"] for path in CONFIGS} == {
+        "meta-llama/Llama-3.2-1B", "Qwen/Qwen2.5-1.5B", "meta-llama/Llama-3.1-8B",
+    }  # fmt: skip
+
+
+def test_files_for_accelerate_are_read_by_it():
+    folder = ROOT / "experiments" / "configs"
+    plain, sharded = (load_config_from_file(str(folder / f"accelerate-{name}.yaml")) for name in ("ddp", "fsdp2"))
+    assert (plain.distributed_type, plain.num_processes) == (DistributedType.MULTI_GPU, 8)
+    assert (sharded.distributed_type, sharded.num_processes) == (DistributedType.FSDP, 8)
+    parser = launch_command_parser()
+    for path in folder.glob("accelerate-*.yaml"):
+        parser.parse_args(["--config_file", str(path), "-m", "experiments.cli", "rlvr"])
+    known = {name.removeprefix("--") for action in parser._actions for name in action.option_strings}
+    assert set(sharded.fsdp_config) <= known
+
+
+# Python programs in the sandbox
+
+
+def test_records_of_areal(tmp_path):
+    """The paper's data: what is between fences reads and writes, or has the function that is asked for."""
+    asked = {"task": "code", "query_id": 7, "prompt": "Add two numbers."}
+    pairs = {"inputs": ["1 2\n", "3 4\n"], "outputs": ["3\n", "7\n"]}
+    called = {"fn_name": "add", "inputs": ["1\n2", "3\n4"], "outputs": ["3", "7"]}
+    path = tmp_path / "areal.jsonl"
+    lines = [asked | {"query_id": 7 + k, "input_output": json.dumps(one)} for k, one in enumerate((pairs, called))]
+    lines += [lines[0] | {"task": "math"}, asked | {"input_output": "{"}, asked]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    problems, malformed = load(f"areal:{path}")
+    assert [str(one).partition("areal.jsonl:")[2][:2] for one in malformed] == ["3:", "4:", "5:"]
+    assert [(one.name, one.prompt, one.stop) for one in problems] == [
+        ("7", "Add two numbers.", ()), ("8", "Add two numbers.", ()),
+    ]  # fmt: skip
+    read = "So:\n```python\nprint(sum(map(int, input().split())))\n```\n### Done."
+    define = "```python\ndef add(a, b):\n    return a + b\n```"
+    with Judge(jobs=1) as judge:
+        texts = [(0, read), (0, read.replace("sum", "max")), (0, "no code"), (1, define), (1, read)]
+        found = judge.verdicts([(problems[n], problems[n].program(text)) for n, text in texts])
+    assert rlvr_trainer.rewards(found) == [1.0, 0.0, 0.0, 1.0, 0.0]
+
+
+def test_python_programs_are_run_in_the_sandbox(make, model, tmp_path):
+    """LineWorld's statements are Python: run as such they give what its interpreter gives."""
+    worlds, _ = load("lineworld:4", seed=1)
+    world, path = text_of().world, tmp_path / "python.jsonl"
+    records_of = []
+    for one in worlds:
+        (a, b), wanted = one.check.task.inputs[0], list(one.check.task.outputs[0])
+        records_of.append({
+            "name": one.name, "prompt": f"<s>{one.prompt}", "program": "is the program", "entry_point": "answer",
+            "head": f"a, b = {a}, {b}\n", "tail": "\ndef answer():\n    return [a % 5, b % 5]\n",
+            "tests": f"assert answer() == {wanted}", "reference": one.reference,
+        })  # fmt: skip
+    path.write_text("".join(json.dumps(one) + "\n" for one in records_of))
+    config = make(problems=f"jsonl:{path}", held_out=None, steps=1, jobs=1)
+    with Judge(jobs=1) as judge:
+        inputs = rlvr_inputs.load(config, judge)
+        ids = inputs.reader([one.prompt for one in inputs.problems])["input_ids"]
+        assert ids == reader(inputs.tokenizer, worlds)([one.prompt for one in worlds])["input_ids"]
+        end = inputs.ends()
+        drawn = InProcess(inputs.model).sample(
+            6 * ids, stop=np.isin(np.arange(inputs.model.config.vocab_size), end), max_new_tokens=12, seeds=range(24)
+        )
+        found = rlvr_trainer.Reward(inputs, 4).of(6 * [0, 1, 2, 3], [one.ids for one in drawn])
+    expected = []
+    for problem, one in zip(6 * worlds, drawn, strict=True):
+        try:
+            lines = world.parse(problem.program(written(inputs.tokenizer, one.ids, end)))
+            task = problem.check.task
+            outputs = world.machine.run([lines], task.inputs[:1])[0, 0] if lines else np.array(task.inputs[0])
+            expected.append(float(tuple(outputs) == task.outputs[0]))
+        except ValueError:
+            expected.append(0.0)
+    assert found == expected and 0 < sum(found) < 24
+    (_, record) = records(rlvr.rlvr(config))
+    assert 0 < record["reward"] < 1 and record["unjudged"] == 0

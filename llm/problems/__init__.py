@@ -13,6 +13,7 @@ What can be loaded; PATH is a file, or the name of a data set of the hub (``NAME
     mbpp+:PATH                EvalPlus' MbppPlus
     livecodebench:PATH        its own records, or SandboxFusion's of it
     codeforces:PATH           open-r1/codeforces
+    areal:PATH                AReaL-boba-2-RL-Code, or other code data of AReaL
     lineworld[:N], lineworld-held-out[:N]
     jsonl:PATH                one's own (`llm.problems.own`)
 """
@@ -36,6 +37,7 @@ _MAKERS = {
     "mbpp+": (evalplus.mbpp, "test"),
     "livecodebench": (stdio.livecodebench, "test"),
     "codeforces": (stdio.codeforces, "test"),
+    "areal": (stdio.areal, "train"),
     "jsonl": (own.problem, "train"),
 }
 BENCHMARKS = (*_MAKERS, "mbpp", "mbpp-test", *lineworld.BENCHMARKS)

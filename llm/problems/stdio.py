@@ -1,8 +1,9 @@
-"""Problems whose programs read and write, or implement a method: LiveCodeBench, Codeforces.
+"""Problems whose programs read and write, or implement a method: LiveCodeBench, Codeforces, AReaL.
 
 Formats: LiveCodeBench's records (Jain et al. 2024, arXiv 2403.07974; data set ``livecodebench/code_generation_lite``),
-the same problems as SandboxFusion keeps them (``content, test, labels``), and the data set ``open-r1/codeforces``
-(``title, description, input_format, output_format, examples, official_tests, time_limit``).
+the same problems as SandboxFusion keeps them (``content, test, labels``), the data set ``open-r1/codeforces``
+(``title, description, input_format, output_format, examples, official_tests, time_limit``), and AReaL's code data, such
+as ``inclusionAI/AReaL-boba-2-RL-Code`` (``task, query_id, prompt, input_output``).
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import json
 import pickletools
 import zlib
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from llm.problems.files import Wrong, field, text
@@ -79,6 +81,20 @@ def _fusion(record: Mapping[str, Any]) -> Problem:
         name, "livecodebench", content, _pairs(tests), tests.get("fn_name"), content, LCB_SECONDS,
         "LiveCodeBench, prompt as SandboxFusion has it",
     )  # fmt: skip
+
+
+def areal(record: Mapping[str, Any]) -> Problem:
+    """A record of AReaL's code data: a prompt as it is to be read, and texts for stdin or a function."""
+    if record.get("task") != "code":
+        raise Wrong(f"its 'task' must be 'code', got {record.get('task')!r}")
+    tests = _json(text(record, "input_output"), dict, "input_output")
+    prompt = text(record, "prompt")
+    found = _problem(
+        str(field(record, object, "query_id")), "areal", prompt, _pairs(tests), tests.get("fn_name"), prompt,
+        LCB_SECONDS, "AReaL's code data, prompt as it is there",
+    )  # fmt: skip
+    # Answers that reason have headings.
+    return replace(found, stop=())
 
 
 def codeforces(record: Mapping[str, Any]) -> Problem:
