@@ -163,7 +163,7 @@ class RLVR(RLVRConfig):
     def run(self, registry: Mapping[str, Entry]) -> int:
         from transformers.utils import logging
 
-        from llm import rlvr, rlvr_inputs
+        from llm import distributed, rlvr, rlvr_inputs
         from llm.problems import Judge
 
         logging.disable_progress_bar()
@@ -180,7 +180,8 @@ class RLVR(RLVRConfig):
                         run.go(ticker)
                 except rlvr.RunStopped as error:
                     return _fail(str(error), 1)
-        print(f"results: {self.out}{os.sep} (the model in {self.out / 'model'}{os.sep})")
+        if distributed.is_main():
+            print(f"results: {self.out}{os.sep} (the model in {self.out / 'model'}{os.sep})")
         return 0
 
 

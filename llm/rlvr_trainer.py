@@ -225,6 +225,7 @@ def arguments(config: RLVRConfig, states: Path) -> GRPOConfig:
         activation_checkpointing=config.checkpointing,
         seed=config.seed,
         use_cpu=on_cpu,
+        ddp_find_unused_parameters=False,
         dataloader_pin_memory=not on_cpu,
         output_dir=str(states / ".saving"),
         save_strategy="steps",
