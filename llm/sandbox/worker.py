@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 import select
 import socket
 import subprocess
@@ -48,12 +46,13 @@ class Worker:
         judge_side, zygote_side = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._link, self.jobs, self.broken = Link(ours), 0, False
         self._processes: list[subprocess.Popen] = []
-        self._scratch = tempfile.mkdtemp(prefix="ra3-scratch-")
+        # In namespaces there is one that nobody else sees.
+        self._scratch = "" if "namespaces" in layers else tempfile.mkdtemp(prefix="ra3-scratch-")
         try:
             zygote = [zygote_side.fileno(), layers, self._scratch, scratch_bytes]
             self._processes.append(_start("zygote", zygote, zygote_side))
             self.about = _ready(judge_side, zygote_side)
-            judge = [judges.fileno(), judge_side.fileno()]
+            judge = [judges.fileno(), judge_side.fileno(), self._scratch]
             self._processes.append(_start("judge", judge, judges, judge_side))
             judges.close()
             self._link.receive(time.monotonic() + START)
@@ -91,10 +90,8 @@ class Worker:
             one.kill()
         for one in self._processes:
             one.wait()
-        # What a program may have left there is no reason to fail.
-        with contextlib.suppress(OSError):
-            cleaning.empty(self._scratch)
-            os.rmdir(self._scratch)
+        if self._scratch:
+            cleaning.remove(self._scratch)
 
 
 def _start(name: str, arguments: list[Any], *sockets: socket.socket) -> subprocess.Popen:

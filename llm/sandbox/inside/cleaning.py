@@ -55,6 +55,14 @@ def empty(folder: str) -> bool:
     return not waiting
 
 
+def remove(folder: str) -> None:
+    """The folder and what is in it, if that can be done."""
+    # What a program left is no reason to fail.
+    with contextlib.suppress(OSError):
+        empty(folder)
+        os.rmdir(folder)
+
+
 def _is_folder(path: str) -> bool:
     return stat.S_ISDIR(os.lstat(path).st_mode)
 

@@ -14,7 +14,7 @@ import types
 from collections.abc import Iterator
 from typing import Any
 
-from . import compare, wire
+from . import cleaning, compare, wire
 from .session import Fault, Outcome, Over, Session, exception, of_end, of_exception
 
 AHEAD = 32  # calls that are asked for at once
@@ -35,6 +35,13 @@ class Judge:
 
     def __init__(self, zygote: socket.socket) -> None:
         self._zygote = zygote
+
+    def close(self) -> None:
+        """Let the zygote go, and wait until it is gone."""
+        with contextlib.suppress(OSError):
+            self._zygote.shutdown(socket.SHUT_WR)
+            while self._zygote.recv(256):
+                pass
 
     def decide(self, job: list[Any]) -> dict[str, Any]:
         """A verdict as keyword arguments of `Verdict`, or ``{"fault": why}``."""
@@ -265,12 +272,25 @@ def _with_costs(found: dict[str, Any], session: Session) -> dict[str, Any]:
     return {**costs, "dirty": ended.dirty, **found}
 
 
-def main(caller: int, zygote: int) -> None:
-    """Serve jobs that come on one socket, with the zygote on another, until the caller is gone."""
+def main(caller: int, zygote: int, scratch: str) -> None:
+    """Serve jobs that come on one socket, with the zygote on another, until the caller is gone.
+
+    A caller that was killed could not remove the scratch folder.
+    """
     link = socket.socket(fileno=caller)
     judge = Judge(socket.socket(fileno=zygote))
-    stream = link.makefile("rb")
     gc.freeze()
+    try:
+        _serve(link, judge)
+    except OSError:
+        pass  # the caller went while it was told a verdict
+    judge.close()
+    if scratch:
+        cleaning.remove(scratch)
+
+
+def _serve(link: socket.socket, judge: Judge) -> None:
+    stream = link.makefile("rb")
     link.sendall(wire.frame('"ready"'))
     while True:
         header = stream.read(wire.HEADER.size)
