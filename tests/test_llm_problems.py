@@ -476,6 +476,7 @@ def test_digests_do_not_depend_on_the_order_of_sets():
     one, other = set(words), set(reversed(words))
     collide = {8, 0, 16}, {16, 0, 8}
     assert repr(collide[0]) != repr(collide[1]) or repr(one) != repr(other)
+    assert digest(10**5000) != digest(10**5000 + 1)  # longer than Python writes in decimals
     assert digest([one, collide[0]]) == digest([other, collide[1]])
     assert (
         digest({"a": 1}) != digest({"a": 2}) and digest((1,)) != digest([1]) and digest({1}) != digest(frozenset({1}))
