@@ -24,6 +24,7 @@ GROUPS = {
     "latent": ("Inference in latent-option models", 2),
     "learning": ("Online learning", 1),
     "rollouts": ("E-step of a language model", 1),
+    "sandbox": ("Untrusted programs", 2),
 }
 
 
