@@ -391,28 +391,45 @@ def arguments(config):
 
 @pytest.mark.slow
 def test_killed_at_any_moment(make):
-    """SIGKILL at moments that are drawn; a start that is left alone comes through, to the same weights."""
-    config = make("killed", steps=30, save_every=1, measure_every=10)
-    straight = rlvr.rlvr(make("straight", steps=30, save_every=1, measure_every=10))
+    """SIGKILL at a moment that is drawn; a start that is left alone comes through, to the same weights."""
+    many = {"steps": 30, "save_every": 1, "measure_every": 10}
+    config, straight = make("killed", **many), rlvr.rlvr(make("straight", **many))
     command = [sys.executable, "-m", "experiments.cli", "rlvr", *arguments(config)]
     env = {**os.environ, "OMP_NUM_THREADS": "1"}
-    rng, states = np.random.default_rng(0), set()
-    for attempt in range(3):
-        process = subprocess.Popen(command, cwd=ROOT, env=env, stderr=subprocess.PIPE, stdout=subprocess.PIPE)
-        if attempt < 2:
-            # Some steps after those that are there already.
-            aim = attempt * 10 + int(rng.integers(1, 8))
-            while process.poll() is None and not any(
-                int(one.name[-6:]) >= aim for one in config.out.glob("state/step-*")
-            ):
-                time.sleep(0.005)
-            time.sleep(0.2 * rng.random())
-            process.kill()
-        _, error = process.communicate()
-        states |= {one.name for one in config.out.glob("state/step-*")}
-        assert process.returncode == (-signal.SIGKILL if attempt < 2 else 0), error.decode()[-2000:]
-    assert len(states) == 3, "it did not go on where it was"
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    rng = np.random.default_rng(time.time_ns())  # any moment will do
+    process = subprocess.Popen(command, cwd=ROOT, env=env, **pipes)
+    while process.poll() is None and len(list(config.out.glob("state/step-*[05]"))) == 0:
+        time.sleep(0.005)
+    time.sleep(0.5 * rng.random())
+    process.kill()
+    _, error = process.communicate()
+    assert process.returncode == -signal.SIGKILL and list(config.out.glob("state/step-*")), error[-2000:]
+    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True)
+    assert done.returncode == 0 and "goes on after step " in done.stderr, done.stderr[-2000:]
     assert_same(straight, config.out)
+
+
+@pytest.mark.slow
+def test_two_processes_share_out_a_step(make):
+    """Under torchrun, on CPUs: one model, one record, and what is measured is what one process measures."""
+    config = make("two", steps=2, prompts=4)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m"]
+    env = {name: value for name, value in os.environ.items() if name not in ("WORLD_SIZE", "RANK", "LOCAL_RANK")}
+    env |= {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
+    command += ["experiments.cli", "rlvr", *arguments(config)]
+    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.count("results: ") == 1 and done.stderr.count("problems: 4 of lineworld:4") == 1
+    found = records(config.out)
+    run, inputs = prepared(make("one", steps=2, prompts=4))
+    run.folder.close()
+    assert found[0] == {"step": 0} | measure(inputs.model, inputs, config)
+    assert [one["step"] for one in found] == [0, 1, 2] and 0 < found[1]["reward"] < 1
+    weights = models.load(config.out / "model").model
+    trained = dataclasses.replace(inputs, model=weights)
+    assert {name: found[2][name] for name in ("pass@1", "pass@2")} == measure(weights, trained, config)
+    assert (config.out / "state" / "step-000002" / "rng_state_1.pth").is_file()
 
 
 def test_a_full_disk_loses_nothing(make):
