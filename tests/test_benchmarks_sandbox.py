@@ -20,11 +20,10 @@ def test_report():
 
 
 def test_processor_time_of_the_tree_is_counted():
-    spin = "sum(k for k in range(10 ** 7))"
-    used = {}
-    for name, program in {"idle": "import time\ntime.sleep(0.5)", "busy": spin}.items():
-        with subprocess.Popen([sys.executable, "-c", f"import subprocess, sys\n{program}\nprint(1, flush=True)\ninput()"],
-                              stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:  # fmt: skip
+    used, end = {}, "print(1, flush=True)\ninput()"
+    for name, program in {"idle": "import time\ntime.sleep(0.5)", "busy": "sum(k for k in range(10 ** 7))"}.items():
+        command = [sys.executable, "-c", f"{program}\n{end}"]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
             process.stdout.readline()
             used[name] = sandbox._of_tree(process.pid)
             process.stdin.write(b"\n")
