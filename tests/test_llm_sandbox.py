@@ -81,6 +81,13 @@ def test_tests_that_never_call_the_program_are_no_pass(sandbox):
     assert verdict.outcome == "sandbox error" and "never call" in verdict.detail and not verdict.counts
 
 
+def test_tests_that_pass_what_can_t_be_sent_are_no_failure_of_the_program(sandbox):
+    check = CodeTests(("f",), "class A: pass\nassert f(1) == 1\nassert f(A()) == 1")
+    verdict = sandbox.run("def f(x): return 1", check)
+    assert verdict.outcome == "sandbox error" and "an object of type A" in verdict.detail
+    assert sandbox.run("def f(x): return 2", check).outcome == "failed"
+
+
 def test_methods_of_a_class(sandbox):
     program = "class Solution:\n    n = 0\n    def f(self, x):\n        self.n += x\n        return self.n"
     assert sandbox.run(program, CallTests("Solution.f", ((1,), (2,)), (1, 2))).passed

@@ -64,6 +64,9 @@ class Judge:
             if session.outcome is not None:
                 # Whatever the tests made of it.
                 found = {**found, "outcome": session.outcome.outcome, "detail": session.outcome.detail}
+            elif calls.refused:
+                detail = f"the tests pass {calls.refused}, which can't be sent to a program; mend the problem"
+                found = {"outcome": "sandbox error", "detail": detail}
             elif not calls.count:
                 found = {"outcome": "sandbox error", "detail": "the tests never call the program; mend the problem"}
         return _with_costs(found, session)
@@ -192,12 +195,18 @@ class _Calls:
     def __init__(self, session: Session) -> None:
         self._session, self.count = session, 0
         self.raised: BaseException | None = None
+        self.refused = ""
         self.last: list[Any] | None = None
 
     def bind(self, module: types.ModuleType, name: str) -> None:
         def call(*args: Any, **named: Any) -> Any:
             self.count += 1
-            self._session.ask(name, wire.dumps(list(args)), wire.dumps(named))
+            try:
+                self._session.ask(name, wire.dumps(list(args)), wire.dumps(named))
+            except wire.OtherType as error:
+                # Results of the program are plain, so this is of the tests' own making.
+                self.refused = str(error)
+                raise
             self.last = None
             self.last = self._session.answer()
             if self.last[0] == "v":

@@ -35,6 +35,10 @@ class NotPlain(ValueError):
     """Data of other types, nested too deeply, or text that is none of ours."""
 
 
+class OtherType(NotPlain):
+    """An object of a type that can't be sent."""
+
+
 def dumps(value: Any) -> str:
     """Text of plain data.
 
@@ -88,7 +92,7 @@ def _other(value: Any, kind: type, depth: int) -> Any:
     for base, how in _KINDS:
         if issubclass(kind, base):
             return how(value, depth)
-    raise NotPlain(f"an object of type {kind.__name__}")
+    raise OtherType(f"an object of type {kind.__name__}")
 
 
 def _dict(value: Any, depth: int) -> Any:
@@ -121,7 +125,7 @@ _KINDS: tuple[tuple[Any, Any], ...] = (
 def _name(value: type) -> Any:
     """Of the plain types there are objects, too: tests pass them."""
     if _TYPES.get(value.__name__) is not value:
-        raise NotPlain(f"the type {type.__getattribute__(value, '__name__')}")
+        raise OtherType(f"the type {type.__getattribute__(value, '__name__')}")
     return {"k": value.__name__}
 
 
