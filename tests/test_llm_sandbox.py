@@ -193,7 +193,7 @@ def test_limit_of_seconds(sandbox):
 def test_limit_of_processor_time(sandbox):
     limits = Limits(seconds=60, cpu_seconds=0.2)
     verdict = sandbox.run("def add(a, b):\n    while True: pass", ADD, limits)
-    assert verdict.outcome == "timed out" and "processor" in verdict.detail and 0.2 <= verdict.cpu_seconds < 2
+    assert verdict.outcome == "timed out" and "processor" in verdict.detail and 0.2 <= verdict.cpu_seconds < 1.5
     assert sandbox.run("import time\ndef add(a, b):\n    time.sleep(0.3)\n    return a + b", ADD, limits).passed
 
 

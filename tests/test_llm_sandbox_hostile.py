@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import socket
@@ -15,6 +16,7 @@ import pytest
 from hostile import LEVELS, Case, broken, escaping, greedy, lying
 
 from llm.sandbox import CallTests, CodeTests, Limits, Sandbox, StdioTests, Verdict
+from llm.sandbox.inside import layers
 from llm.sandbox.isolation import OPEN, probe
 
 CASES = [*lying.CASES, *escaping.CASES, *greedy.CASES, *broken.CASES]
@@ -38,11 +40,11 @@ class World:
     own_user: bool
 
 
-def levels() -> list[Any]:
+def all_levels() -> list[Any]:
     return [pytest.param(level, marks=[pytest.mark.slow] * (level != "full")) for level in LEVELS]
 
 
-@pytest.fixture(scope="module", params=levels())
+@pytest.fixture(scope="module", params=all_levels())
 def world(request):
     level = request.param
     if OFFERED[level].missing:
@@ -56,12 +58,13 @@ def world(request):
         shutil.rmtree(folder)
 
 
-def run_all(level: str, folder: Path) -> World:
+def run_all(level: str, folder: Path, names: tuple[str, ...] = ()) -> World:
+    """With all programs that can be run at this level, or those of these names."""
     for name in ("secret", "victim"):
         (folder / name).write_text("secret")
         (folder / name).chmod(0o666)
     folder.chmod(0o777)
-    cases = [case for case in CASES if case.runs_at(level)]
+    cases = [case for case in CASES if (case.name in names if names else case.runs_at(level))]
     with (
         socket.create_server(("127.0.0.1", 0), backlog=99) as server,
         socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as log,
@@ -82,7 +85,7 @@ def run_all(level: str, folder: Path) -> World:
         folder,
         {case.name: verdict for case, verdict in zip(cases, verdicts, strict=True)},
         {case.name: verdict for case, verdict in zip(functions, by_calls, strict=True)},
-        OFFERED[level].about["user"] == os.geteuid(),
+        level in OFFERED and OFFERED[level].about["user"] == os.geteuid(),
     )
 
 
@@ -127,6 +130,59 @@ def test_nothing_outside_is_touched(world):
 def test_nothing_outlives_its_time(world):
     _, found = world
     assert not (found.folder / "late").exists()
+
+
+# What each layer stops with no other beside it.
+ALONE = {
+    "namespaces": (
+        "reads a file", "reads a file by a link", "reads the users", "writes a file", "removes a file", "calls home",
+        "asks whether a file is there", "goes up and out", "packages of others", "lists the processes",
+        "signals the tests", "reads the environment of the tests", "outlives its time", "sends datagrams",
+    ),
+    "landlock": (
+        "reads a file", "reads a file by a link", "makes a file its own", "reads the users", "lists a folder",
+        "writes a file", "removes a file", "calls home", "listens", "lists the processes",
+    ),
+    "seccomp": (
+        "calls home", "listens", "sends datagrams", "asks for a name", "sees its parent", "kills its parent",
+        "kills everybody", "signals the tests", "signals the tests by a pipe", "forks", "starts a program",
+        "starts a shell", "becomes another program", "starts one quietly", "outlives its time", "forks without end",
+        "traces its parent", "makes a user namespace", "makes a process by hand", "makes a process the new way",
+        "calls as on another machine", "mounts", "changes its root", "becomes root", "rings", "asks for keys",
+        "shares memory", "makes files in memory", "more filters", "kills itself without a word",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("layer", ALONE)
+def test_each_layer_stops_something_by_itself(layer, monkeypatch):
+    if OFFERED["full"].missing:
+        pytest.skip(f"not all layers are to be had here: {OFFERED['full'].missing}")
+    monkeypatch.setitem(layers.LEVELS, "alone", (layer,))
+    with tempfile.TemporaryDirectory(prefix="ra3-outside-") as folder:
+        found = run_all("alone", Path(folder), ALONE[layer])
+        assert sorted(os.listdir(folder)) == ["log", "secret", "victim"]
+    assert len(found.verdicts) == len(ALONE[layer])
+    for name, verdict in found.verdicts.items():
+        assert verdict.outcome in ("failed", "crashed", "forbidden"), (name, verdict)
+        assert "ESCAPED" not in (verdict.seen or ""), (name, verdict)
+
+
+@pytest.mark.parametrize("level", STRONG)
+def test_packages_of_others_can_t_be_read(level):
+    """They may hold anything, published tests and their answers included."""
+    if OFFERED[level].missing:
+        pytest.skip(f"{level} is not to be had here: {OFFERED[level].missing}")
+    folder = Path(os.__file__).resolve().parent / "site-packages"
+    file = next((one for one in sorted(folder.rglob("*")) if one.is_file() and os.access(one, os.R_OK)), None)
+    if file is None:
+        pytest.skip("this Python has none beside its standard library")
+    program = "def f(path): return open(path, 'rb').read(1)"
+    with Sandbox(workers=1, isolation=level) as sandbox:
+        assert sandbox.results(program, "f", [(json.__file__,)]) == [Path(json.__file__).read_bytes()[:1]]
+        with pytest.raises(ValueError, match="FileNotFoundError|PermissionError"):
+            sandbox.results(program, "f", [(str(file),)])
 
 
 def test_every_kind_of_outcome_is_there():
