@@ -137,7 +137,7 @@ ALONE = {
     "namespaces": (
         "reads a file", "reads a file by a link", "reads the users", "writes a file", "removes a file", "calls home",
         "asks whether a file is there", "goes up and out", "packages of others", "lists the processes",
-        "signals the tests", "reads the environment of the tests", "outlives its time", "sends datagrams",
+        "signals the tests", "reads the environment of the tests", "sends datagrams",
     ),
     "landlock": (
         "reads a file", "reads a file by a link", "makes a file its own", "reads the users", "lists a folder",
@@ -181,7 +181,7 @@ def test_packages_of_others_can_t_be_read(level):
     program = "def f(path): return open(path, 'rb').read(1)"
     with Sandbox(workers=1, isolation=level) as sandbox:
         assert sandbox.results(program, "f", [(json.__file__,)]) == [Path(json.__file__).read_bytes()[:1]]
-        with pytest.raises(ValueError, match="FileNotFoundError|PermissionError"):
+        with pytest.raises(ValueError, match=r"FileNotFoundError|PermissionError"):
             sandbox.results(program, "f", [(str(file),)])
 
 
