@@ -15,11 +15,11 @@ from torch.distributed.tensor import DTensor
 from transformers import AutoModelForCausalLM, TrainerCallback
 
 from llm import distributed, passk
-from llm.engine import InProcess
 from llm.rlvr_config import RLVRConfig
-from llm.rlvr_inputs import Inputs, written
+from llm.rlvr_inputs import Inputs
 from llm.rlvr_trainer import record_of, rewards
 from llm.runs import RunFolder, RunStopped, writing
+from llm.sampling import Request, Sampling, Writer
 
 # Completions that are drawn together.
 _BATCH = 512
@@ -51,25 +51,19 @@ def measure(module: Any, inputs: Inputs, config: RLVRConfig) -> dict[str, float]
 
 def _passed(module: Any, inputs: Inputs, config: RLVRConfig, numbers: list[int]) -> list[list[float | None]]:
     """For each problem, whether each of its samples passes."""
-    requests = [(number, sample) for number in numbers for sample in range(config.samples)]
-    if not requests:
-        return []
-    prompts = dict(zip(numbers, inputs.reader([inputs.held_out[n].prompt for n in numbers])["input_ids"], strict=True))
-    ends = inputs.ends()
-    stop = np.zeros(module.config.vocab_size, bool)
-    stop[ends] = True
-    engine, jobs = InProcess(module), []
-    for first in range(0, len(requests), _BATCH):
-        part = requests[first : first + _BATCH]
-        drawn = engine.sample(
-            [prompts[number] for number, _ in part], stop=stop, max_new_tokens=config.max_new_tokens,
-            seeds=[np.random.SeedSequence([config.seed, number, sample]) for number, sample in part],
-            temperature=config.measure_temperature,
-        )  # fmt: skip
-        for (number, _), sample in zip(part, drawn, strict=True):
-            problem = inputs.held_out[number]
-            jobs.append((problem, problem.program(written(inputs.tokenizer, sample.ids, ends))))
-    found = rewards(inputs.verdicts(jobs))
+    writer, sampling = Writer(module, inputs.reader), Sampling(config.max_new_tokens, config.measure_temperature)
+    jobs = []
+    together = max(1, _BATCH // config.samples)
+    for part in (numbers[first : first + together] for first in range(0, len(numbers), together)):
+        problems = [inputs.held_out[number] for number in part]
+        seeds = [
+            tuple(np.random.SeedSequence([config.seed, number, sample]) for sample in range(config.samples))
+            for number in part
+        ]
+        requests = [Request(problem.prompt, problem.stop, own) for problem, own in zip(problems, seeds, strict=True)]
+        for problem, completions in zip(problems, writer.complete(requests, sampling), strict=True):
+            jobs += [(problem, problem.program(one.text)) for one in completions]
+    found = rewards(inputs.verdicts(jobs)) if jobs else []
     return [found[k : k + config.samples] for k in range(0, len(found), config.samples)]
 
 

@@ -73,7 +73,12 @@ def load(config: RLVRConfig, judge: Judge) -> Inputs:
     held_out = []
     if config.held_out is not None:
         held_out = _problems("held_out", config.held_out, config.measured, config, judge, report)
-    loaded = models.load(model_folder(config.model))
+    folder = model_folder(config.model)
+    if config.kl and str(folder).endswith(".gguf"):
+        raise ValueError(
+            "kl: needs the first model a second time, which TRL can't read from a .gguf file; give a folder"
+        )
+    loaded = models.load(folder)
     if loaded.tokenizer is None:
         raise ValueError(f"model: {config.model} holds no tokenizer; save one with it")
     inputs = Inputs(loaded.model, loaded.tokenizer, training, held_out, judge.verdicts, tuple(report))

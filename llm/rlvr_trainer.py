@@ -295,7 +295,8 @@ def stop_sequences(config: RLVRConfig, inputs: Inputs) -> tuple[str, ...]:
 def own_randomness() -> Iterator[None]:
     """The generators that TRL seeds for its own use are afterwards as they were."""
     states = random.getstate(), np.random.get_state()  # noqa: NPY002  (it is what transformers seeds)
-    with torch.random.fork_rng(), warnings.catch_warnings():
+    here = [torch.cuda.current_device()] if torch.cuda.is_available() else []
+    with torch.random.fork_rng(here), warnings.catch_warnings():
         # TRL 1.16 asks transformers 5.23 by names that are going to be removed.
         warnings.filterwarnings("ignore", "`(is_)?gradient_checkpointing(_\\w+)?` is deprecated", FutureWarning)
         try:

@@ -504,6 +504,7 @@ def test_what_is_not_there(make, tmp_path, model):
         ({"problems": f"jsonl:{tmp_path / 'no.jsonl'}"}, "problems: "),
         ({"model": str(tmp_path)}, "model: the folder .* holds no config.json"),
         ({"max_new_tokens": 64}, "max_new_tokens: the prompt of .* has 9 tokens, the model reads 64; give at most 55"),
+        ({"model": "some.gguf", "kl": 0.1}, "kl: needs the first model a second time"),
         ({"vllm": "http://localhost:1"}, "vllm: is not installed here; `pip install vllm`"),
     ):
         with pytest.raises((ValueError, FileNotFoundError), match=f"^{message}"):
