@@ -89,7 +89,7 @@ def test_the_interval_is_that_of_the_mean():
     error = values.std() / 20
     assert found.value == values.mean()
     assert (found.low, found.high) == pytest.approx(
-        (values.mean() - 1.96 * error, values.mean() + 1.96 * error), abs=0.005
+        (values.mean() - 1.96 * error, values.mean() + 1.96 * error), abs=0.002
     )
     assert found == interval(values, 3) != interval(values, 4)
     wider = interval(values, 3, level=0.99)

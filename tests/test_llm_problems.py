@@ -91,6 +91,27 @@ def test_a_limit_of_time_that_a_benchmark_states(made, judge):
     assert slow.seconds == 15.0
 
 
+@pytest.mark.parametrize(
+    "printed,passes",
+    [("6", True), ("6.0", True), (" 6 \n\n", True), ("6e0", True), ("7", False), ("6 6", False), ("six", False)],
+)
+def test_livecodebench_compares_numbers_by_value(printed, passes, made, judge):
+    (one,), _ = made("livecodebench", [samples.official(private="[]")])
+    assert judge.verdicts([(one, one.program(f"print({printed!r})"))])[0].passed == passes
+
+
+def test_large_integers_that_differ_are_not_the_same(made, judge):
+    case = [{"input": "", "output": "50000000000000001", "testtype": "stdin"}]
+    (one,), _ = made("livecodebench", [samples.official(private="[]", public_test_cases=json.dumps(case))])
+    programs = [one.program(f"print({number})") for number in (50000000000000001, 50000000000000000)]
+    assert [verdict.passed for verdict in judge.verdicts([(one, program) for program in programs])] == [True, False]
+
+
+def test_a_method_has_the_time_of_all_its_tests(made):
+    (one,), _ = made("livecodebench", [samples.method()])
+    assert one.seconds == 12.0
+
+
 # How models are asked
 
 

@@ -45,7 +45,8 @@ _FORMAT = (
     "```python\n# YOUR CODE HERE\n```\n\n### Answer:\n\n"
 )
 _STARTER = "### Format: Complete this code, between these lines.\n```python\n{starter}\n```\n\n### Answer:\n\n"
-LCB_SECONDS = 6.0
+# Of a test, as LiveCodeBench has it; of all tests of a method together at most.
+LCB_SECONDS, MAX_SECONDS = 6.0, 60.0
 
 
 def livecodebench(record: Mapping[str, Any]) -> Problem:
@@ -137,8 +138,11 @@ def _problem(
         calls = tuple(tuple(_json(line, object, "input") for line in one.split("\n")) for one, _ in tests)
         expected = tuple(_json(other, object, "output") for _, other in tests)
         check, tail = CallTests("ra3_answer", calls, expected), _ANSWER.format(function=called)
+        # The limit is for a test, and the sandbox's for all calls.
+        seconds = None if seconds is None else min(len(calls) * seconds, MAX_SECONDS)
     else:
-        check, tail = StdioTests(tuple(tests)), ""
+        # LiveCodeBench compares numbers by value: 1.0 is 1.
+        check, tail = StdioTests(tuple(tests), tolerance=0.0 if benchmark == "livecodebench" else None), ""
     return Problem(
         name=name, benchmark=benchmark, prompt=prompt, check=check, rule=FENCED, head=HEAD, tail=tail, stop=("###",),
         seconds=seconds, settings={"prompt": source, "examples": 0, "source": source.partition(",")[0]},
