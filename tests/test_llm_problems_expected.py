@@ -122,12 +122,12 @@ def test_limits_of_time_are_four_times_what_the_reference_takes(sandbox, tmp_pat
     found, _ = load(f"humaneval:{write(tmp_path / 'h.jsonl', samples.HUMANEVAL[:1])}")
     slow = Counting(sandbox, Verdict("passed", seconds=3.0, cpu_seconds=2.0))
     (one,) = prepare(found, lambda: slow, cache=tmp_path).problems
-    assert one.seconds == 12.0
+    assert one.seconds == 8.0
     (kept,) = prepare(found, lambda: None, cache=tmp_path).problems
-    assert kept.seconds == 12.0
+    assert kept.seconds == 8.0
     with Judge(1, "process", cache=tmp_path) as judge:
         limits = judge.limits_of(one)
-        assert (limits.seconds, limits.cpu_seconds, limits.memory) == (12.0, 12.0, judge.limits.memory)
+        assert (limits.seconds, limits.cpu_seconds, limits.memory) == (16.0, 8.0, judge.limits.memory)
         assert judge.limits_of(dataclasses.replace(one, seconds=None)).seconds == FLOOR
 
 

@@ -88,7 +88,7 @@ class Judge:
         return self.sandbox().run(program, problem.check, self.limits_of(problem))
 
     def limits_of(self, problem: Problem) -> Limits:
-        """With the problem's time, of clock and processor."""
+        """With the problem's time of the processor, and twice as much by the clock, for others may be at work."""
         if problem.seconds is None:
             return self.limits
-        return replace(self.limits, seconds=problem.seconds, cpu_seconds=problem.seconds)
+        return replace(self.limits, seconds=2 * problem.seconds, cpu_seconds=problem.seconds)

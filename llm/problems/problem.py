@@ -36,7 +36,8 @@ class Problem:
         head, tail: what stands before and after that in the program.
         entry_point: the function that is called; None for programs that read and write.
         reference: the published solution, as a completion; None if there is none.
-        seconds: time limit that the benchmark states, for one run; None: it comes from the reference, or by default.
+        seconds: of the processor, for one run: what the benchmark states; None: as the reference solution takes
+            (`expected.prepare`), or by default.
         settings: how the benchmark asks (source of the prompt, examples in it, ...), recorded with results.
     """
 
