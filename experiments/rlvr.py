@@ -121,7 +121,7 @@ def run_part(
         else:
             variant = VARIANTS[_VARIANTS[method]]
             module = trained(variant, config.base, text, config.experts, config.budget, number)
-        return _course(_learn(replace(config, rate=float(rate)), module, text, number, progress), config)
+        return _course(_learn(replace(config, rate=float(rate), other_rate=None), module, text, number, progress), config)
     finally:
         torch.set_num_threads(threads)
 
