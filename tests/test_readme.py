@@ -37,6 +37,14 @@ def test_the_other_examples_run_as_they_stand(words):
     assert done.returncode == 0, done.stderr
 
 
+def test_the_example_of_the_sandbox_says_what_the_programs_did():
+    (code,) = [example for example in EXAMPLES if "llm.sandbox" in example]
+    done = subprocess.run([sys.executable, "-W", "error", "-c", code], cwd=ROOT, capture_output=True, text=True)
+    verdict, *rest = done.stdout.splitlines()
+    assert done.returncode == 0, done.stderr
+    assert "outcome='failed'" in verdict and "test=1" in verdict and rest == ["crashed", "passed"]
+
+
 def test_the_verdicts_are_of_all_statements():
     found = rows(ROOT / "paper_figs" / "verify.csv")
     assert [(row["number"], row["statement"].removesuffix(" (=)")) for row in found] == [
