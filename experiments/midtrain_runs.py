@@ -203,8 +203,6 @@ def run(
     found |= {f"thoughts {name}": value.mean for name, value in insight(module, text, unseen, seed).items()}
     kept = (
         "think",
-        "collapsed",
-        "spread",
         "loss",
         "kept",
         "fit_seconds",

@@ -17,7 +17,7 @@ import numpy as np
 
 from experiments import smollm2_figure, smollm2_gains, smollm2_runs
 
-VERSION = 1
+VERSION = 2
 
 
 @dataclass(frozen=True)

@@ -56,7 +56,7 @@ def made_up(config=CONFIG, levels=LEVELS):
             data |= {"thoughts right": 0.9, "thoughts information": 2.2}
         else:
             del data["thoughts right"], data["thoughts information"]
-        names = ("think", "collapsed", "spread", "loss", "kept", "fit_seconds")
+        names = ("think", "loss", "kept", "fit_seconds")
         names += tuple(f"track {name}" for name in ("plain", "blind", "marginal"))
         data["history"] = {name: [1.0, 0.5, data.get(name.removeprefix("track "), np.nan)] for name in names}
         found.append((spec, data))
