@@ -87,8 +87,8 @@ class Config:
         if name == "smoke":
             return Config(
                 seeds=2, methods=("NTP", "RA3, posterior"), experts=20, base=Base(programs=300, updates=110, width=32),
-                budget=Budget(rounds=2, updates=10, per_round=16, particles=2), tasks=20, held_out=10, samples=2,
-                steps=4, prompts=4, measure_every=2, other_rate=None,
+                budget=Budget(rounds=1, updates=10, per_round=8, particles=2), tasks=20, held_out=10, samples=2,
+                steps=2, prompts=4, measure_every=1,
             )  # fmt: skip
         return Config()
 
@@ -121,7 +121,8 @@ def run_part(
         else:
             variant = VARIANTS[_VARIANTS[method]]
             module = trained(variant, config.base, text, config.experts, config.budget, number)
-        return _course(_learn(replace(config, rate=float(rate), other_rate=None), module, text, number, progress), config)
+        own = replace(config, rate=float(rate), other_rate=None)
+        return _course(_learn(own, module, text, number, progress), config)
     finally:
         torch.set_num_threads(threads)
 

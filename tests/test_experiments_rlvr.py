@@ -174,6 +174,7 @@ def test_smoke(tmp_path, monkeypatch):
     runner.reproduce([plan], tmp_path / "figs", tmp_path / "runs")
     numbers = rows(tmp_path / "figs" / "rlvr.csv")
     assert {row["checkpoint"] for row in numbers} == set(config.methods)
+    assert {float(row["rate"]) for row in numbers} == {config.rate, config.other_rate}
     shares = [row for row in numbers if row["quantity"].startswith(("pass@", "reward", "groups"))]
     assert shares and all(0 <= float(row[name]) <= 1 for row in shares for name in ("IQM", "low", "high"))
     assert (tmp_path / "figs" / "rlvr.png").stat().st_size > 10_000
