@@ -49,7 +49,8 @@ class Config:
         tasks: number that is trained on; held_out: number that is measured, ``samples`` programs each.
         steps, prompts, group: of GRPO; measure_every: steps between two measurements.
         rate: of GRPO; the best of 1e-4, 3e-4 and 1e-3 for NTP in a trial on a seed beyond these. other_rate: with which
-            NTP and RA3's posterior are run too, for it may be the rate that decides who is ahead; None: they are not.
+            all but the base are run too, for a rate may decide who is ahead, and one seed is no trial; None: they are
+            not.
         threshold: pass@1 whose first step is asked for.
     """
 

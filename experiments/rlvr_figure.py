@@ -31,15 +31,17 @@ def _picture(results: Results) -> Any:
     config = results.config
     picture, axes = style.subplots(2, 3, height=5.4)
     steps = np.arange(1, config.steps + 1)
+    other = results.other()
+    second = (other or results, "pass@1" if other else f"pass@{config.k[-1]}")
     panels = (
-        (axes[0, 0], "pass@1", results.measured, "held-out pass@1"),
-        (axes[0, 1], f"pass@{config.k[-1]}", results.measured, f"held-out pass@{config.k[-1]}"),
-        (axes[1, 0], "reward", steps, "reward on training tasks"),
-        (axes[1, 1], "no spread", steps, "groups without spread"),
+        (axes[0, 0], results, "pass@1", results.measured, f"held-out pass@1, rate {results.rate:g}"),
+        (axes[0, 1], *second, results.measured, f"held-out {second[1]}, rate {second[0].rate:g}"),
+        (axes[1, 0], second[0], "reward", steps, f"reward on training tasks, rate {second[0].rate:g}"),
+        (axes[1, 1], second[0], "no spread", steps, f"groups without spread, rate {second[0].rate:g}"),
     )
-    for axis, name, times, title in panels:
-        for method in config.methods:
-            _band(axis, results, method, name, times)
+    for axis, shown, name, times, title in panels:
+        for method in shown.methods:
+            _band(axis, shown, method, name, times)
         axis.set(ylim=(-0.03, 1.03), xlabel="GRPO steps", title=title)
     axes[0, 0].axhline(config.threshold, color="0.5", linewidth=0.6, linestyle=":")
     _all(axes[0, 2], results)
@@ -50,7 +52,7 @@ def _picture(results: Results) -> Any:
     picture.legend(handles=handles, loc="outside lower center", ncols=4, fontsize=6.5, handlelength=3.4)
     picture.suptitle(
         f"GRPO on pass or fail, after mid-training on {config.experts} expert programs: means of the middle half of "
-        f"{config.seeds} seeds,\n95 % bootstrap intervals (b, e: without; d, e: runs of ten steps; f: means, paired, "
+        f"{config.seeds} seeds,\n95 % bootstrap intervals (e: without; d, e: runs of ten steps; f: means, paired, "
         "Student)",
         fontsize=8,
     )
@@ -82,31 +84,40 @@ def _bar(axis: Any, places: Sequence[float], found: Sequence[Any], **looks: Any)
 
 
 def _all(axis: Any, results: Results) -> None:
-    names = [name for name in METHODS if name in results.config.methods]
+    """At the rate that is the better one for NTP."""
+    shown = better(results)
+    names = [name for name in METHODS if name in shown.methods]
     places = np.arange(len(names))[::-1].astype(float)
-    shown = (
+    marks = (
         ("pass@1 at first", "D", 0.22, {"markerfacecolor": "white"}, "at first"),
         ("pass@1, mean over the course", "s", 0.0, {"color": "0.45"}, "mean over the course"),
         ("pass@1 in the end", "o", -0.22, {}, "in the end"),
     )
-    for quantity, marker, shift, other, label in shown:
-        found = [results.band(results.of(name, quantity)) for name in names]
-        _bar(axis, places + shift, found, **_DOT | {"marker": marker, "label": label} | other)
+    for quantity, marker, shift, looks, label in marks:
+        found = [shown.band(shown.of(name, quantity)) for name in names]
+        _bar(axis, places + shift, found, **_DOT | {"marker": marker, "label": label} | looks)
     axis.set_yticks(places, names, fontsize=6)
-    axis.set(xlim=(-0.03, 1.03), ylim=(-0.6, len(names) - 0.4), xlabel="held-out pass@1", title="each checkpoint")
-    axis.legend(fontsize=5.5, loc="upper right", frameon=True, framealpha=0.9)
+    axis.set(xlim=(-0.03, 1.03), ylim=(-0.6, len(names) + 0.9), xlabel="held-out pass@1")
+    axis.set_title(f"each checkpoint, rate {shown.rate:g}")
+    axis.legend(fontsize=5.5, loc="upper left", ncols=3, columnspacing=0.6, handletextpad=0.1)
+
+
+def better(results: Results) -> Results:
+    """Those of the rate at which NTP ends higher."""
+    return max(results.both("NTP"), key=lambda one: one.of("NTP", "pass@1 in the end").mean())
 
 
 def _differences(axis: Any, results: Results) -> None:
-    names = [name for name in METHODS if name in results.config.methods and name != "NTP"]
+    """pass@1 in the end, at each rate."""
+    names = [name for name in METHODS if name in results.methods and name != "NTP"]
     places = np.arange(len(names))[::-1].astype(float)
-    shown = (
-        ("pass@1, mean over the course", "s", 0.1, {"color": "0.45"}, "mean over the course"),
-        ("pass@1 in the end", "o", -0.15, {}, "in the end"),
-    )
-    for quantity, marker, shift, other, label in shown:
-        found = [interval(results.of(name, quantity) - results.of("NTP", quantity)) for name in names]
-        _bar(axis, places + shift, found, **_DOT | {"marker": marker, "label": label} | other)
+    for number, one in enumerate(results.both("NTP")):
+        own = [(place, name) for place, name in zip(places, names, strict=True) if name in one.methods]
+        where = np.array([place for place, _ in own]) + (0.12 if number == 0 else -0.12)
+        found = [interval(one.of(name, "pass@1 in the end") - one.of("NTP", "pass@1 in the end")) for _, name in own]
+        looks = {"markerfacecolor": "white", "marker": "s"} if number == 0 else {}
+        _bar(axis, where, found, **_DOT | looks | {"label": f"rate {one.rate:g}"})
     axis.axvline(0, color="k", linewidth=0.6)
     axis.set_yticks(places, names, fontsize=6)
-    axis.set(ylim=(-0.6, len(names) - 0.4), xlabel="difference in pass@1", title="against NTP, paired")
+    axis.set(ylim=(-0.6, len(names) + 0.5), xlabel="pass@1 in the end, less NTP's", title="against NTP, paired")
+    axis.legend(fontsize=5.5, loc="upper left", ncols=2)
