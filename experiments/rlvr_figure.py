@@ -36,14 +36,15 @@ def _picture(results: Results) -> Any:
     panels = (
         (axes[0, 0], results, "pass@1", results.measured, f"held-out pass@1, rate {results.rate:g}"),
         (axes[0, 1], *second, results.measured, f"held-out {second[1]}, rate {second[0].rate:g}"),
-        (axes[1, 0], second[0], "reward", steps, f"reward on training tasks, rate {second[0].rate:g}"),
-        (axes[1, 1], second[0], "no spread", steps, f"groups without spread, rate {second[0].rate:g}"),
+        (axes[1, 0], second[0], "reward", steps, f"training reward, rate {second[0].rate:g}"),
+        (axes[1, 1], second[0], "no spread", steps, f"groups all alike, rate {second[0].rate:g}"),
     )
     for axis, shown, name, times, title in panels:
         for method in shown.methods:
             _band(axis, shown, method, name, times)
         axis.set(ylim=(-0.03, 1.03), xlabel="GRPO steps", title=title)
-    axes[0, 0].axhline(config.threshold, color="0.5", linewidth=0.6, linestyle=":")
+    for axis in axes[0, :2] if other else axes[0, :1]:
+        axis.axhline(config.threshold, color="0.5", linewidth=0.6, linestyle=":")
     _all(axes[0, 2], results)
     _differences(axes[1, 2], results)
     for letter, axis in zip("abcdef", axes.flat, strict=True):
@@ -99,7 +100,7 @@ def _all(axis: Any, results: Results) -> None:
     axis.set_yticks(places, names, fontsize=6)
     axis.set(xlim=(-0.03, 1.03), ylim=(-0.6, len(names) + 0.9), xlabel="held-out pass@1")
     axis.set_title(f"each checkpoint, rate {shown.rate:g}")
-    axis.legend(fontsize=5.5, loc="upper left", ncols=3, columnspacing=0.6, handletextpad=0.1)
+    axis.legend(fontsize=5, loc="upper left", ncols=3, columnspacing=0.4, handletextpad=0.0, borderpad=0.0)
 
 
 def better(results: Results) -> Results:
