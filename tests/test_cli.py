@@ -261,7 +261,7 @@ def test_unknown_name(ra3):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ((), "Expected one of {"),
+        ((), f"Expected one of {{{', '.join(cli.COMMANDS)}}}"),
         (("paint",), "paint"),
         (("reproduce", "--preset", "huge"), "'huge' for argument '--preset'. Expected one of ('smoke', 'full')"),
         (("reproduce", "--jobs", "0"), "--jobs: at least 1, got 0"),
