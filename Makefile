@@ -25,7 +25,7 @@ setup:
 # hours, in small; then the verdict on the statements. Nothing is computed twice.
 reproduce: setup
 	@$(BIN)/ra3 reproduce $(ARGS)
-	@$(if $(ARGS),,$(BIN)/ra3 reproduce midtrain smollm2 --preset smoke --out build/smoke)
+	@$(if $(ARGS),,$(BIN)/ra3 reproduce midtrain smollm2 rlvr --preset smoke --out build/smoke)
 	@$(if $(ARGS),,$(BIN)/ra3 verify)
 
 test: setup
