@@ -18,6 +18,7 @@ import random
 import shutil
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,10 @@ from llm.rlvr_inputs import Inputs, written
 from llm.runs import RunStopped, writing
 from ra3sim import _store
 
+# Its name before transformers 5.23.
+_CHECKPOINTING = "activation_checkpointing"
+if _CHECKPOINTING not in {one.name for one in fields(GRPOConfig)}:
+    _CHECKPOINTING = "gradient_checkpointing"
 SANDBOX_ERROR = "sandbox error"
 
 
@@ -222,7 +227,7 @@ def arguments(config: RLVRConfig, states: Path) -> GRPOConfig:
         weight_decay=config.weight_decay,
         max_grad_norm=config.clip,
         bf16=config.dtype == "bfloat16",
-        activation_checkpointing=config.checkpointing,
+        **{_CHECKPOINTING: config.checkpointing},
         seed=config.seed,
         use_cpu=on_cpu,
         ddp_find_unused_parameters=False,
