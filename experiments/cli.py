@@ -8,8 +8,9 @@ import os
 import re
 import sys
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -140,7 +141,7 @@ class Midtrain(MidtrainConfig):
         logging.disable_progress_bar()
         console = Console(stderr=True)
         try:
-            run = midtrain.prepare(self, lambda text: console.print(text, markup=False, highlight=False))
+            run = midtrain.prepare(self, _sayer(console))
         except (ValueError, FileNotFoundError) as error:
             raise InputError(str(error)) from None
         if run:
@@ -168,7 +169,7 @@ class RLVR(RLVRConfig):
 
         logging.disable_progress_bar()
         console = Console(stderr=True)
-        say = lambda text: console.print(text, markup=False, highlight=False)  # noqa: E731
+        say = _sayer(console)
         with Judge(self.jobs, self.isolation) as judge:
             try:
                 run = rlvr.prepare(self, say, lambda: rlvr_inputs.load(self, judge))
@@ -200,7 +201,7 @@ class Evaluate(EvaluateConfig):
         logging.disable_progress_bar()
         console = Console(stderr=True)
         try:
-            say = lambda text: console.print(text, markup=False, highlight=False)  # noqa: E731
+            say = _sayer(console)
             with evaluate.prepared(self, say) as run, Ticker(run.total, console) as ticker:
                 found = run.go(ticker)
         except (ValueError, FileNotFoundError) as error:
@@ -388,6 +389,11 @@ def _one_line(box: str) -> str:
     rule = next((n for n, line in enumerate(lines) if re.fullmatch("[─-]+", line)), len(lines))
     message = " ".join(line for line in lines[:rule] if line)
     return re.sub(r"^Error parsing \w+: ", "", message) + " (ra3 --help says more)"
+
+
+def _sayer(console: Console) -> Callable[[str], None]:
+    """Prints lines for people, each as one line however long it is."""
+    return partial(console.print, markup=False, highlight=False, soft_wrap=True)
 
 
 def _fail(message: str, code: int) -> int:
