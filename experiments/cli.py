@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import tyro
 from rich.console import Console
@@ -139,17 +139,8 @@ class Midtrain(MidtrainConfig):
         from llm import midtrain
 
         logging.disable_progress_bar()
-        console = Console(stderr=True)
-        try:
-            run = midtrain.prepare(self, _sayer(console))
-        except (ValueError, FileNotFoundError) as error:
-            raise InputError(str(error)) from None
-        if run:
-            try:
-                with Ticker(run.left, console) as ticker:
-                    run.go(ticker)
-            except midtrain.RunStopped as error:
-                return _fail(str(error), 1)
+        if code := _train(lambda say: midtrain.prepare(self, say)):
+            return code
         print(f"results: {self.out}{os.sep} (the model in {self.out / 'model'}{os.sep})")
         return 0
 
@@ -168,19 +159,10 @@ class RLVR(RLVRConfig):
         from llm.problems import Judge
 
         logging.disable_progress_bar()
-        console = Console(stderr=True)
-        say = _sayer(console)
         with Judge(self.jobs, self.isolation) as judge:
-            try:
-                run = rlvr.prepare(self, say, lambda: rlvr_inputs.load(self, judge))
-            except (ValueError, FileNotFoundError) as error:
-                raise InputError(str(error)) from None
-            if run:
-                try:
-                    with Ticker(run.left, console) as ticker:
-                        run.go(ticker)
-                except rlvr.RunStopped as error:
-                    return _fail(str(error), 1)
+            code = _train(lambda say: rlvr.prepare(self, say, lambda: rlvr_inputs.load(self, judge)))
+        if code:
+            return code
         if distributed.is_main():
             print(f"results: {self.out}{os.sep} (the model in {self.out / 'model'}{os.sep})")
         return 0
@@ -389,6 +371,24 @@ def _one_line(box: str) -> str:
     rule = next((n for n, line in enumerate(lines) if re.fullmatch("[─-]+", line)), len(lines))
     message = " ".join(line for line in lines[:rule] if line)
     return re.sub(r"^Error parsing \w+: ", "", message) + " (ra3 --help says more)"
+
+
+def _train(prepare: Callable[[Callable[[str], None]], Any]) -> int:
+    """Prepare a run (None: it is finished already) and go to its end under a ticker; the exit code."""
+    from llm.runs import RunStopped
+
+    console = Console(stderr=True)
+    try:
+        run = prepare(_sayer(console))
+    except (ValueError, FileNotFoundError) as error:
+        raise InputError(str(error)) from None
+    if run:
+        try:
+            with Ticker(run.left, console) as ticker:
+                run.go(ticker)
+        except RunStopped as error:
+            return _fail(str(error), 1)
+    return 0
 
 
 def _sayer(console: Console) -> Callable[[str], None]:
