@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import scipy.stats
 
+from experiments.verdicts import HOLDS, IN_PART, NOT
 from ra3sim.spread import bootstrap_iqm
 
-HOLDS, IN_PART, NOT = "holds", "holds in part", "not reproduced"
 COLUMNS = ("claim", "where", "measured", "value", "low", "high", "comparisons that bear it out", "verdict")
 # Differences of planners' values below this are none.
 _ROUNDING = 1e-9

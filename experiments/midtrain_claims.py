@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,10 +22,9 @@ from experiments.midtrain_results import (
     said,
     spread,
 )  # fmt: skip
+from experiments.verdicts import side, verdict
 from ra3sim.envs.lineworld import LineWorld
-from ra3sim.spread import Interval
 
-HOLDS, IN_PART, NOT, OPEN = "holds", "holds in part", "not reproduced", "not decided"
 COLUMNS = ("claim", "where", "measured", "true if", "found, mean [95 % interval]", "seeds", "verdict", "command")
 COMMAND = "ra3 reproduce midtrain"
 
@@ -55,25 +54,6 @@ class Claim:
     above: float = 0.0
     below: float = np.inf
     one: bool = False
-
-
-def side(known: Interval, above: float, below: float) -> int:
-    """1: the interval lies within the bounds, -1: outside, 0: it holds a bound."""
-    if known.low > above and known.high < below:
-        return 1
-    return -1 if known.high <= above or known.low >= below else 0
-
-
-def verdict(sides: Sequence[int], one: bool = False) -> str:
-    """All comparisons bear the claim out (or one, if that is enough): it holds; some: in part. None, and one at least
-    speaks against it: not reproduced. Otherwise the intervals are too wide to tell.
-
-    >>> verdict([1, 1]), verdict([1, -1]), verdict([0, -1]), verdict([0])
-    ('holds', 'holds in part', 'not reproduced', 'not decided')
-    """
-    if 1 in sides:
-        return HOLDS if one or set(sides) == {1} else IN_PART
-    return NOT if -1 in sides or one else OPEN
 
 
 def judge(claims: Iterable[Claim], command: str = COMMAND) -> list[list[Any]]:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from experiments import style
+from experiments.verdicts import side, verdict
 from ra3sim.spread import Interval, bootstrap_iqm, interval
 
 TERMS = ("expressivity gap", "pruning error", "RL error")
@@ -223,13 +224,6 @@ def _table(config: Any, worlds: Sequence[World], folder: Path) -> list[Path]:
 # ---- Claims ----------------------------------------------------------------------------------------------------------
 
 
-def verdict(found: Interval) -> str:
-    """Of a difference that a claim says is positive: its interval decides."""
-    if found.low > 0:
-        return "holds"
-    return "not reproduced" if found.high < 0 else "not decided"
-
-
 def _claims(config: Any, world: World) -> list[tuple[str, np.ndarray]]:
     """Claims about this world, each with a difference ``(seeds,)`` that is positive if it is true."""
     least, most = config.demonstrations[0], config.demonstrations[-1]
@@ -270,7 +264,7 @@ def _claims_table(config: Any, worlds: Sequence[World], folder: Path) -> list[Pa
     for world in worlds:
         for claim, difference in _claims(config, world):
             found = summary(difference)
-            rows.append([claim, world.name, *found, len(difference), verdict(found)])
+            rows.append([claim, world.name, *found, len(difference), verdict([side(found)])])
     rows.sort(key=lambda row: [claim for claim, _ in _claims(config, worlds[0])].index(row[0]))
     columns = ["claim", "world", "difference", "low", "high", "seeds", "verdict"]
     return style.write_table(folder, "posttraining-claims", columns, rows, digits=3)

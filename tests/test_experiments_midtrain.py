@@ -9,9 +9,10 @@ import pytest
 from written import rows
 
 from experiments import midtrain, midtrain_claims, midtrain_figure, registry, runner, style
-from experiments.midtrain_claims import Claim, side, verdict
+from experiments.midtrain_claims import Claim
 from experiments.midtrain_results import PASS, QUANTITIES, Results, number
 from experiments.midtrain_runs import ABLATIONS, VARIANTS
+from experiments.verdicts import side, verdict
 from ra3sim.spread import Interval
 
 CONFIG = midtrain.Config(

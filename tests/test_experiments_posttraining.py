@@ -7,7 +7,8 @@ import pytest
 from written import rows
 
 from experiments import posttraining, posttraining_figure, registry, runner
-from experiments.posttraining_figure import World, halves, verdict
+from experiments.posttraining_figure import World, halves
+from experiments.verdicts import side, verdict
 from ra3sim.spread import Interval
 
 
@@ -69,9 +70,9 @@ def test_halves_share_what_both_take_away():
 
 def test_the_interval_decides():
     at = lambda low, high: Interval(np.array(0.0), np.array(low), np.array(high))  # noqa: E731
-    assert verdict(at(0.1, 0.2)) == "holds"
-    assert verdict(at(-0.2, -0.1)) == "not reproduced"
-    assert verdict(at(-0.1, 0.1)) == "not decided"
+    assert verdict([side(at(0.1, 0.2))]) == "holds"
+    assert verdict([side(at(-0.2, -0.1))]) == "not reproduced"
+    assert verdict([side(at(-0.1, 0.1))]) == "not decided"
 
 
 def test_every_seed_is_in_one_part():
