@@ -21,7 +21,8 @@ from experiments.progress import Ticker
 from experiments.registry import EXPERIMENTS, Entry, find, load
 from llm.config import MidtrainConfig
 from llm.evaluate_config import EvaluateConfig
-from llm.rlvr_config import RLVRConfig, with_options
+from llm.options import with_options
+from llm.rlvr_config import RLVRConfig
 
 
 class InputError(Exception):
@@ -131,7 +132,10 @@ class Verify:
 
 @dataclass(frozen=True, kw_only=True)
 class Midtrain(MidtrainConfig):
-    """Mid-train a language model on expert programs with thoughts (RA3). The same command again continues the run."""
+    """Mid-train a language model on expert programs with thoughts (RA3). The same command again continues the run.
+
+    `--config FILE` reads options from a TOML file (experiments/configs); those that are given beside it count instead.
+    """
 
     def run(self, registry: Mapping[str, Entry]) -> int:
         from transformers.utils import logging
@@ -335,11 +339,12 @@ def main(argv: Sequence[str] | None = None, registry: Mapping[str, Entry] = EXPE
 
 
 def _from_files(argv: Sequence[str]) -> list[str]:
-    """The options of `ra3 rlvr`, with those of its `--config` file written out."""
-    if list(argv[:1]) != ["rlvr"]:
+    """The command line, with the options of a `--config` file written out where the subcommand takes one."""
+    kind = {"midtrain": MidtrainConfig, "rlvr": RLVRConfig}.get(next(iter(argv), ""))
+    if kind is None:
         return list(argv)
     try:
-        return ["rlvr", *with_options(argv[1:])]
+        return [argv[0], *with_options(argv[1:], kind)]
     except (ValueError, FileNotFoundError) as error:
         raise InputError(str(error)) from None
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import tomllib
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 Loss = Literal["grpo", "bnpo", "dr_grpo", "dapo"]
 Scale = Literal["group", "batch", "none"]
@@ -159,58 +157,6 @@ class RLVRConfig:
                 f"pass_size: must divide the {share} completions that a process has in an update, got {self.pass_size}"
             )
         return share // self.passes_of(processes)
-
-
-def read_options(path: Path) -> dict[str, Any]:
-    """Options from a TOML file: names of fields, with values.
-
-    Raises:
-        ValueError, FileNotFoundError: naming the file and what is wrong with it.
-    """
-    known = {field.name for field in fields(RLVRConfig)}
-    try:
-        found = tomllib.loads(Path(path).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise FileNotFoundError(f"config: no file {path}") from None
-    except (OSError, ValueError) as error:
-        raise ValueError(f"config: {path} can't be read ({' '.join(str(error).split())}); give a TOML file") from None
-    for name, value in found.items():
-        if name not in known:
-            raise ValueError(f"config: {path} sets {name!r}, which is no option; there are {', '.join(sorted(known))}")
-        if isinstance(value, dict):
-            raise ValueError(f"config: {path} has a table for {name!r}; give a value")
-    return found
-
-
-def with_options(argv: Sequence[str]) -> list[str]:
-    """A command line with ``--config FILE`` replaced by the options in the file that it does not give itself.
-
-    >>> with_options(["--rate", "1e-3"])
-    ['--rate', '1e-3']
-
-    Raises:
-        ValueError, FileNotFoundError: as `read_options`, or ``--config`` twice, or without a file.
-    """
-    rest, files = [], []
-    words = iter(argv)
-    for word in words:
-        name, equals, value = word.partition("=")
-        if name != "--config":
-            rest.append(word)
-        elif value := value if equals else next(words, ""):
-            files.append(value)
-        else:
-            raise ValueError("config: give the file after --config")
-    if len(files) > 1:
-        raise ValueError("config: give one file, not several")
-    given = {word.partition("=")[0].removeprefix("--").replace("-", "_") for word in rest if word.startswith("--")}
-    found: list[str] = []
-    for name, value in (read_options(Path(files[0])) if files else {}).items():
-        if name in given or value is False:
-            continue
-        found.append("--" + name.replace("_", "-"))
-        found += [] if value is True else [str(one) for one in value] if isinstance(value, list) else [str(value)]
-    return [*found, *rest]
 
 
 _LEAST = {

@@ -25,11 +25,11 @@ from experiments import cli
 from llm import models, passk, rlvr, rlvr_inputs, rlvr_trainer
 from llm.engine import InProcess
 from llm.midtrain import Silent
+from llm.options import read_options
 from llm.problems import Judge, Problem, load
 from llm.problems.lineworld import LineWorldCheck, text_of
 from llm.problems.problem import WHOLE
 from llm.rlvr import RLVRConfig, RunStopped, prepare
-from llm.rlvr_config import read_options
 from llm.rlvr_curve import measure
 from llm.rlvr_inputs import Inputs, reader, written
 from llm.runs import FREE, RunFolder
@@ -622,7 +622,7 @@ CONFIGS = sorted((ROOT / "experiments" / "configs").glob("rlvr-paper-*.toml"))
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_the_papers_settings(path, tmp_path):
     """They are options, all of those that the method has, and no value is there by default alone."""
-    found = read_options(path)
+    found = read_options(path, RLVRConfig)
     config = RLVRConfig(out=tmp_path, **{name: tuple(v) if isinstance(v, list) else v for name, v in found.items()})
     here = {"out", "jobs", "threads", "isolation", "vllm", "epsilon_high"}
     assert set(found) == {field.name for field in dataclasses.fields(RLVRConfig)} - here
@@ -634,7 +634,7 @@ def test_the_papers_settings(path, tmp_path):
 
 
 def test_there_is_a_setting_for_each_model_of_the_paper():
-    assert {read_options(path)["model"] for path in CONFIGS} == {
+    assert {read_options(path, RLVRConfig)["model"] for path in CONFIGS} == {
         "meta-llama/Llama-3.2-1B", "Qwen/Qwen2.5-1.5B", "meta-llama/Llama-3.1-8B",
     }  # fmt: skip
 
