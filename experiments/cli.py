@@ -299,6 +299,30 @@ class ShowThoughts:
         return 0
 
 
+@dataclass(frozen=True)
+class Claims:
+    """Judge every claim of the paper and every statement of the theory from the results that are there.
+
+    Computes nothing: what it judges is what `ra3 reproduce` and `ra3 verify` wrote.
+    """
+
+    figs: Path = Path("paper_figs")
+    """Folder of the results; claims.csv and claims.md are written into it."""
+    readme: Annotated[Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="")] = None
+    """Write the table into this file too, between its marks (`<!-- claims: begin -->` and `end`)."""
+
+    def run(self, registry: Mapping[str, Entry]) -> int:
+        from experiments import claims
+
+        try:
+            written, found = claims.write(self.figs, self.readme)
+        except (ValueError, FileNotFoundError) as error:
+            raise InputError(str(error)) from None
+        print(claims.count(found, "of the paper and statements of the theory"))
+        print(f"results: {', '.join(str(path) for path in written)}")
+        return 0
+
+
 def _check(jobs: int | None, seed: int | None, out: Path, runs: Path) -> None:
     if jobs is not None and jobs < 1:
         raise InputError(f"--jobs: at least 1, got {jobs}")
@@ -316,7 +340,7 @@ def _check(jobs: int | None, seed: int | None, out: Path, runs: Path) -> None:
 COMMANDS = {
     "list": List, "reproduce": Reproduce, "verify": Verify, "midtrain": Midtrain, "rlvr": RLVR,
     "thoughts": ShowThoughts, "evaluate": Evaluate, "compare": Compare,
-    "references": References,
+    "references": References, "claims": Claims,
 }  # fmt: skip
 
 

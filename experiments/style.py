@@ -115,14 +115,23 @@ def write_table(
     Raises:
         ValueError: a row whose length is not that of ``columns``.
     """
+    path = Path(folder) / f"{name}.md"
+    _store.write_text(path, markdown(columns, rows, digits))
+    return [write_csv(folder, name, columns, rows), path]
+
+
+def markdown(columns: Sequence[str], rows: Sequence[Sequence[Any]], digits: int = 4) -> str:
+    """The Markdown table of `write_table`; it ends in a newline.
+
+    Raises:
+        ValueError: a row whose length is not that of ``columns``.
+    """
     cells = _rectangle(columns, rows)
     numeric = [all(row[c] is None or _is_number(_plain(row[c])) for row in cells) for c in range(len(columns))]
     shown = [[_short(cell, digits) for cell in row] for row in cells]
     lines = ["| " + " | ".join(row) + " |" for row in [[_short(c, digits) for c in columns], *shown]]
     lines.insert(1, "|" + "|".join("---:" if right else "---" for right in numeric) + "|")
-    path = Path(folder) / f"{name}.md"
-    _store.write_text(path, "\n".join(lines) + "\n")
-    return [write_csv(folder, name, columns, rows), path]
+    return "\n".join(lines) + "\n"
 
 
 def _rectangle(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> list[list[Any]]:
