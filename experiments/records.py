@@ -10,17 +10,22 @@ import os
 import platform
 import re
 import subprocess
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from experiments.locks import Lock
 from experiments.registry import Experiment
 from ra3sim import _store
 
-_PACKAGES = ("numpy", "scipy", "numba", "jax", "python-flint", "gymnasium", "minigrid", "matplotlib", "ra3sim")
-_ROOT = Path(__file__).resolve().parent.parent
+_PACKAGES = (
+    "numpy", "scipy", "numba", "jax", "torch", "transformers", "trl", "python-flint", "gymnasium", "minigrid",
+    "matplotlib", "ra3sim",
+)  # fmt: skip
+ROOT = Path(__file__).resolve().parent.parent
 
 
 class DamagedPart(Exception):
@@ -45,8 +50,8 @@ def key(*what: Any) -> str:
 @functools.cache
 def source_digest(*packages: str) -> str:
     """16 hexadecimal digits that stand for the code of some of this project's packages."""
-    files = sorted(path for package in packages for path in (_ROOT / package).rglob("*.py"))
-    return key([[str(path.relative_to(_ROOT)), file_hash(path)] for path in files])
+    files = sorted(path for package in packages for path in (ROOT / package).rglob("*.py"))
+    return key([[str(path.relative_to(ROOT)), file_hash(path)] for path in files])
 
 
 def seed_of(name: str, seed: int, part: str) -> np.random.SeedSequence:
@@ -73,11 +78,11 @@ def _commit() -> dict[str, Any]:
 
     def git(*arguments: str) -> str:
         return subprocess.run(
-            ["git", "-C", str(_ROOT), *arguments], capture_output=True, text=True, check=True, timeout=60
+            ["git", "-C", str(ROOT), *arguments], capture_output=True, text=True, check=True, timeout=60
         ).stdout.strip()
 
     try:
-        if Path(git("rev-parse", "--show-toplevel")).resolve() != _ROOT:
+        if Path(git("rev-parse", "--show-toplevel")).resolve() != ROOT:
             raise OSError("the source is not a checkout of its own")
         return {
             "commit": git("rev-parse", "HEAD"),
@@ -103,9 +108,26 @@ class Run:
     def folder(self) -> Path:
         return self.root / self.experiment.name / key(*self.identity)
 
+    @property
+    def manifest(self) -> Path:
+        return self.folder / "manifest.json"
+
     def path(self, part: str) -> Path:
         slug = re.sub(r"[^A-Za-z0-9]+", "-", part).strip("-")[:40]
         return self.folder / f"{slug}-{key(*self.identity, part)}.npz"
+
+    def lock(self, part: str) -> Lock:
+        """Who holds it computes the part."""
+        return Lock(self.path(part).with_suffix(".lock"))
+
+    def begin(self, command: str | None) -> None:
+        """Write the manifest if there is none, so that a run that is stopped says what it was to be."""
+        try:
+            if json.loads(self.manifest.read_text(encoding="utf-8"))["key"] == key(*self.identity):
+                return
+        except (OSError, ValueError, KeyError, TypeError):
+            pass
+        write_json(self.manifest, self.describe(command))
 
     def write(self, part: str, values: dict[str, Any], about: dict[str, Any]) -> None:
         """Store the values of a part, atomically; ``about`` is JSON-able (wall time, seed, provenance).
@@ -153,9 +175,15 @@ class Run:
             "command": command,
             "config": as_json(self.config),
             "seconds": sum(about["seconds"] for about in parts.values()),
+            "peak_memory_mib": largest_peak(parts.values()),
             "parts": parts,
             "computed_with": sources,
         }
+
+
+def largest_peak(abouts: Iterable[Mapping[str, Any]]) -> float | None:
+    """Peak memory of a run in MiB: of its largest part. None where no part says (they did not always)."""
+    return max((one["peak_memory_mib"] for one in abouts if one.get("peak_memory_mib") is not None), default=None)
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -55,16 +55,27 @@ def read_arrays(path: str | os.PathLike[str], kind: str) -> tuple[dict[str, np.n
         FileNotFoundError: there is no such file.
         ValueError: the file is truncated, is not such a file, or holds another kind of object.
     """
+    return _read(path, kind, None)
+
+
+def read_header(path: str | os.PathLike[str], kind: str) -> dict[str, Any]:
+    """What `write_arrays` wrote as ``meta``, without reading the arrays. Raises as `read_arrays`."""
+    return _read(path, kind, ("header",))[1]
+
+
+def _read(
+    path: str | os.PathLike[str], kind: str, names: tuple[str, ...] | None
+) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"path: no file {path}")
     with open(path, "rb") as file:
         try:
             with np.load(file, allow_pickle=False) as stored:
-                arrays = {name: stored[name] for name in stored.files}
+                arrays = {name: stored[name] for name in names or stored.files}
             meta = json.loads(str(arrays.pop("header")))
             kept = meta.pop("kind")
-            if meta.pop("arrays") != sorted(arrays):
+            if meta.pop("arrays") != sorted(arrays) and names is None:
                 raise ValueError("arrays are missing")
         # zipfile, zlib, NumPy's reader and json raise a dozen types for damaged bytes; all mean the same here.
         except Exception as error:

@@ -148,7 +148,7 @@ def test_verdicts_belong_to_the_code_that_they_are_of(tmp_path, monkeypatch):
     assert tightness.Config().source == records.source_digest("theory", "ra3sim")
     assert len({records.source_digest(*packages) for packages in (("theory",), ("ra3sim",), ("theory", "ra3sim"))}) == 3
     (tmp_path / "theory").mkdir()
-    monkeypatch.setattr(records, "_ROOT", tmp_path)
+    monkeypatch.setattr(records, "ROOT", tmp_path)
     digests = []
     for text in ("x = 1", "x = 2"):
         (tmp_path / "theory" / "bound.py").write_text(text)
