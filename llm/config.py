@@ -74,6 +74,8 @@ class Options:
     """Rank of low-rank adapters; 0: all weights train."""
     threads: int | None = None
     """Threads of torch on the CPU. None: as torch chooses."""
+    save_every: int = 1
+    """Iterations between two states from which a killed run goes on."""
     engine: Literal["session", "in process", "vllm"] = "session"
     """What thinks: a session in this process, which computes each token once; or an engine that samples and scores."""
     tensorboard: bool = False
@@ -189,5 +191,5 @@ class MidtrainConfig(Choices, Options):
 
 _LEAST = {
     "iterations": 1, "updates": 1, "batch": 1, "programs": 1, "estep_programs": 1, "program_tokens": 2, "min_lines": 1,
-    "max_lines": 1, "measured": 0, "shown": 0, "seed": 0, "threads": 1, "warmup": 0,
+    "max_lines": 1, "measured": 0, "shown": 0, "seed": 0, "threads": 1, "warmup": 0, "save_every": 1,
 }  # fmt: skip

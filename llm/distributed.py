@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
 import torch
@@ -131,13 +131,29 @@ def like(tensor: torch.Tensor, model: torch.Tensor) -> torch.Tensor:
     return tensor.to(model.device, copy=True)
 
 
-def full_state(model: nn.Module) -> dict[str, torch.Tensor]:
-    """Copies of all weights, whole, on every process, under the names of the plain model; LoRA is merged into them.
+def collected(tensors: Mapping[str, torch.Tensor], everywhere: bool = True) -> dict[str, torch.Tensor]:
+    """Copies of tensors, whole. Every process must call it.
 
-    Every process must call it. For a rollout engine, or to save as a plain model (transformers empties the dict that it
+    Args:
+        everywhere: on every process, where they are; or on the CPU of the main one alone, none on the others, so that
+            no accelerator ever holds more than one of them beside its own shard.
+    """
+    found = {}
+    for name, tensor in tensors.items():
+        one = whole(tensor)
+        if everywhere or is_main():
+            found[name] = one if everywhere else one.cpu()
+    return found
+
+
+def full_state(model: nn.Module, everywhere: bool = True) -> dict[str, torch.Tensor]:
+    """Copies of all weights, whole, under the names of the plain model; LoRA is merged into them.
+
+    Every process must call it; ``everywhere`` as in `collected`. For a rollout engine, or to save as a plain model (transformers empties the dict that it
     is given): ``model.save_pretrained(folder, state_dict=dict(state))``.
     """
-    return merged(model, {name: whole(tensor) for name, tensor in model.state_dict().items()})
+    found = collected(model.state_dict(), everywhere)
+    return merged(model, found) if found else {}
 
 
 class Replica:

@@ -271,7 +271,7 @@ class Run:
         """
         try:
             history = self._loop(watcher if distributed.is_main() else Silent())
-            weights = distributed.full_state(self.ra3.world.model)
+            weights = distributed.full_state(self.ra3.world.model, everywhere=False)
             if distributed.is_main():
                 with writing(self.folder.folder, "the last state is kept"):
                     save_model(self.folder.folder / "model", self.ra3.world.model, weights, self.tokenizer)
@@ -289,9 +289,11 @@ class Run:
         while state.iteration < self.folder.config.iterations:
             state = self._step(state)
             record = state.history[-1]
+            last = state.iteration == self.folder.config.iterations
+            saves = last or state.iteration % self.folder.config.save_every == 0
             if distributed.is_main():
-                self._write(state, log)
-            else:
+                self._write(state, log, saves)
+            elif saves:
                 # What the main process writes is put together from everybody's shards.
                 for _ in self.ra3.world.contents(state.model, state.policy):
                     pass
@@ -309,12 +311,13 @@ class Run:
             folder.metrics(history)
             return Log(folder.folder / "tensorboard", history) if folder.config.tensorboard else None
 
-    def _write(self, state: RA3State, log: Log | None) -> None:
+    def _write(self, state: RA3State, log: Log | None, saves: bool) -> None:
         folder = self.folder
-        with writing(folder.folder, f"the state after iteration {state.iteration - 1} is kept"):
-            # Before the state: a run that is killed in between computes the same records again.
-            folder.thoughts(self.ra3.world.records)
-            self.ra3.save(state, folder.state)
+        with writing(folder.folder, _kept(folder)):
+            if saves:
+                # Before the state: a run that is killed in between computes the same records again.
+                folder.thoughts(self.ra3.world.records)
+                self.ra3.save(state, folder.state)
             folder.metrics(state.history)
             if log:
                 log.add(state.history[-1])
@@ -331,8 +334,13 @@ class Run:
             # A message that names what to change is for the user; any other error is one of this code's.
             if isinstance(error, ValueError) and not re.match(r"\w+: ", str(error)):
                 raise
-            kept = f"the state after iteration {state.iteration} is kept" if state.iteration else "nothing was trained"
-            raise RunStopped(f"iteration {state.iteration + 1}: {error} ({kept})") from error
+            raise RunStopped(f"iteration {state.iteration + 1}: {error} ({_kept(self.folder)})") from error
+
+
+def _kept(folder: RunFolder) -> str:
+    """What an interruption leaves, for people."""
+    states = folder.saved()
+    return f"the state after iteration {int(states[-1].split('-')[1])} is kept" if states else "nothing is kept"
 
 
 COLLAPSED = (

@@ -261,20 +261,20 @@ class Trainer:
                 loss += part_loss.detach()
         return loss
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self, everywhere: bool = True) -> dict[str, Any]:
         """What it takes to go on as if nothing had been: moments by name, number of updates, adapters if there are any.
 
         The weights of the model are not in it (`distributed.full_state`). The tensors are whole, whatever the number of
-        processes, all of which must call it.
+        processes, all of which must call it; ``everywhere`` as in `distributed.collected`.
         """
         moments = {
-            name: {key: distributed.whole(value) for key, value in self.optimizer.state[weight].items()}
+            name: distributed.collected(self.optimizer.state[weight], everywhere)
             for name, weight in self.weights.items()
             if weight in self.optimizer.state
         }
         state = {"updates": self.updates, "moments": moments}
         if self.config.lora:
-            state["adapters"] = {name: distributed.whole(weight) for name, weight in self.weights.items()}
+            state["adapters"] = distributed.collected(self.weights, everywhere)
         return state
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

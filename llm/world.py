@@ -318,13 +318,13 @@ class TextWorld(World[TextModel, TextModel, Evidence]):
         return f"{len(self.programs)} programs ({self._digest}), {self.config!r}"
 
     def contents(self, model: TextModel, policy: TextModel) -> Iterator[tuple[str, Any]]:
-        """What is saved, by the name of the file. Every process must go through them all."""
+        """What is saved, by the name of the file; the main process has it. Every process must go through them all."""
         for name, part in (("model", model), ("policy", policy)):
             if name == "policy" and policy is model:
                 continue
             if name == "model" or policy.module is not model.module:
-                yield f"{name}.pt", distributed.full_state(part.module)
-            yield f"{name}-trainer.pt", part.trainer.state_dict()
+                yield f"{name}.pt", distributed.full_state(part.module, everywhere=False)
+            yield f"{name}-trainer.pt", part.trainer.state_dict(everywhere=False)
 
     def save(self, folder: Path, model: TextModel, policy: TextModel) -> None:
         for name, content in self.contents(model, policy):

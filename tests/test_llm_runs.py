@@ -214,6 +214,22 @@ def test_the_record_is_written_anew(make):
     assert [one.name for one in (run / "state").iterdir()] == ["iteration-000003"]
 
 
+def test_states_are_saved_as_often_as_asked_for(make):
+    straight = midtrain(make("ra3", "straight", iterations=3, policy_updates=1))
+    config = make("ra3", iterations=3, policy_updates=1, save_every=2)
+    saved = []
+    # E-step, update of the policy, M-step, and the record: after the third iteration's E-step, and after its record.
+    for after in (9, 4):
+        with pytest.raises(KeyboardInterrupt):
+            midtrain(config, Interrupted(after))
+        saved.append(([one.name for one in (config.out / "state").iterdir()], len(metrics(config.out))))
+    assert saved == [(["iteration-000002"], 2), (["iteration-000003"], 3)]
+    assert_same(straight, midtrain(config))
+    with pytest.raises(KeyboardInterrupt):
+        midtrain(make("ra3", "early", iterations=3, policy_updates=1, save_every=2), Interrupted(4))
+    assert not (config.out.parent / "early" / "state").exists()
+
+
 def arguments(config):
     found = []
     for field in dataclasses.fields(config):
