@@ -1,7 +1,7 @@
 """Runs the pages of the documentation: the code of a page in order, in one namespace, as a reader would type it.
 
-A block that begins with ```` ```python ```` is executed, one with ```` ```sh ```` is a call of the `ra3` command, and a block
-with ```` ```text ```` right after either is what it must have printed, white space and ``...`` (anything) aside.
+A fenced block of python is executed, one of sh is a call of the `ra3` command, and a block of text right after either
+is what it must have printed, white space and ``...`` (anything) aside.
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@ import sys
 
 import pages
 import pytest
+import test_discovery
 
 import theory
 
@@ -21,13 +22,22 @@ def folder(tmp_path, monkeypatch):
 @pytest.mark.slow
 def test_add_a_statement(folder, monkeypatch):
     page = pages.run(TUTORIALS / "add-a-statement.md")
-    # Registered as the page says, it is the next of its section, and found by its name.
+    numbers = [one.number for one in theory.find() if one.number.startswith("3.")]
+    # Registered as the page says, it is found by its name, and the next of its section.
     monkeypatch.setitem(sys.modules, "theory.reward_error", page)
     monkeypatch.setattr(theory, "_MODULES", (*theory._MODULES, "reward_error"))
-    before = [one.number for one in theory.find()]
     theory.statements.cache_clear()
     try:
         assert theory.find(["reward-error"]) == [page.REWARD_ERROR]
-        assert page.REWARD_ERROR.number not in before and f"3.{1 + sum(n[:2] == '3.' for n in before)}" == "3.13"
+        assert [one.number for one in theory.find() if one.number.startswith("3.")] == [*numbers, "3.13"]
     finally:
         theory.statements.cache_clear()
+
+
+@pytest.mark.slow
+def test_add_a_discovery_method(folder):
+    page = pages.run(TUTORIALS / "add-a-discovery-method.md")
+    # What the contract's own tests ask of a method that is registered.
+    for world in test_discovery.WORLDS:
+        test_discovery.test_the_contract(page.LANDMARKS, world)
+    assert all(sentence.endswith(".") for sentence in page.LANDMARKS.deviations)

@@ -42,7 +42,7 @@ METHODS: Mapping[str, Method] = MappingProxyType({method.name: method for method
 
 
 def discover(
-    method: str,
+    method: str | Method,
     num_options: int,
     *,
     mdp: MDP,
@@ -58,13 +58,13 @@ def discover(
     ends with probability 1 from wherever it may begin; equal arguments and seeds give equal options.
 
     Args:
-        method: a name in `METHODS`.
+        method: a name in `METHODS`, or a method that is not among them.
         num_options: how many options to find.
         mdp: the dynamics, and the task for methods that have one in mind.
         demonstrations: trajectories in the MDP's states and actions; methods that need none ignore them.
         seed: for `numpy.random.default_rng`; most methods draw nothing.
         at_most: accept fewer options where the method has no more to offer.
-        settings: of the method, see ``METHODS[method].settings``.
+        settings: of the method, see `Method.settings`.
 
     Raises:
         ValueError: an unknown method or setting, fewer than one option asked for, demonstrations missing or of another
@@ -74,20 +74,21 @@ def discover(
     >>> discover("random", 2, mdp=chain(6), seed=1)
     <OptionSet: Z=2, S=6, A=2: go to (0, 4), go to (0, 0)>
     """
-    if method not in METHODS:
+    if not isinstance(method, Method) and method not in METHODS:
         raise ValueError(f"method: unknown {method!r}; known are {', '.join(METHODS)}")
-    chosen = METHODS[method]
+    chosen = method if isinstance(method, Method) else METHODS[method]
+    name = chosen.name
     if isinstance(num_options, bool) or not isinstance(num_options, (int, np.integer)) or num_options < 1:
         raise ValueError(f"num_options: a whole number of at least 1, got {num_options!r}")
     if unknown := set(settings) - set(chosen.settings):
         known = ", ".join(chosen.settings) or "none"
-        raise ValueError(f"settings: {method} does not know {', '.join(sorted(unknown))}; it knows {known}")
+        raise ValueError(f"settings: {name} does not know {', '.join(sorted(unknown))}; it knows {known}")
     if chosen.needs == "demonstrations":
-        _check_demonstrations(method, mdp, demonstrations)
+        _check_demonstrations(name, mdp, demonstrations)
         options = chosen.find(mdp, demonstrations, int(num_options), seed=seed, **settings)
     else:
         options = chosen.find(mdp, int(num_options), seed=seed, **settings)
-    _check_options(method, mdp, options, int(num_options), at_most)
+    _check_options(name, mdp, options, int(num_options), at_most)
     return options
 
 
