@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import re
 import shutil
 import signal
 import socket
@@ -35,6 +36,7 @@ from experiments.work import PartFailed, Task, computed
 SOURCE = ("experiments", "llm", "ra3sim", "theory")
 # So often a part is begun again whose machine, or process, was lost.
 RETRIES = 3
+_CONNECT_SECONDS = 10
 _STORE_BYTES = 100 * 2**20
 _ONE_THREAD = {f"{name}_NUM_THREADS": "1" for name in ("NUMBA", "OPENBLAS", "MKL", "OMP")}
 
@@ -63,8 +65,7 @@ class Cluster:
     any_versions: bool = False
 
     def __post_init__(self) -> None:
-        port = self.address.removeprefix("ray://").rpartition(":")[2]
-        if self.address not in ("local", "auto") and not (port.isdigit() and port.isascii()):
+        if self.address not in ("local", "auto") and not re.fullmatch(r"(ray://)?[^/\s]+:[0-9]+", self.address):
             raise ValueError(f"address: local, auto, HOST:PORT or ray://HOST:PORT, got {self.address!r}")
 
     def compute(self, tasks: list[Task], ticker: Ticker) -> Iterator[Task]:
@@ -218,6 +219,7 @@ def _connected(cluster: Cluster) -> Iterator[Any]:
                 raise ValueError("address: Ray is not installed; pip install -e '.[cluster]'") from None
             if ray.is_initialized():
                 raise ValueError("address: this process is connected to a Ray already; ray.shutdown() first")
+            _check_reachable(cluster.address)
             try:
                 ray.init(address=cluster.address, runtime_env=_environment(), **options)
             except (ConnectionError, RuntimeError, ValueError, OSError) as error:
@@ -228,6 +230,16 @@ def _connected(cluster: Cluster) -> Iterator[Any]:
             yield ray
         finally:
             ray.shutdown()
+
+
+def _check_reachable(address: str) -> None:
+    """Ray itself would try for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if host:
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), _CONNECT_SECONDS).close()
+        except (OSError, OverflowError) as error:
+            raise ValueError(f"address: no Ray at {address} ({error}); `ray start --head` makes one") from None
 
 
 def _first_line(error: Exception) -> str:

@@ -17,6 +17,8 @@ VERSION = 1
 ENTRY = Entry("fake", "Random walks, for tests", "fake_experiment")
 # Set by tests, in the environment because parts may run in other processes.
 LOG, FAIL, WAIT = "FAKE_EXPERIMENT_LOG", "FAKE_EXPERIMENT_FAIL", "FAKE_EXPERIMENT_WAIT"
+# Seconds that a part takes; the log then has the parent of its process too, as "part:number".
+SLOW = "FAKE_EXPERIMENT_SLOW"
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,8 @@ def parts(config: Config) -> list[str]:
 def run_part(config: Config, part: str, seed: np.random.SeedSequence, progress) -> dict:
     if LOG in os.environ:
         with open(os.environ[LOG], "a") as file:
-            file.write(part + "\n")
+            file.write(f"{part}:{os.getppid()}\n" if SLOW in os.environ else part + "\n")
+    time.sleep(float(os.environ.get(SLOW, 0)))
     if os.environ.get(FAIL, "").startswith(part):
         if os.environ[FAIL] == part + " dies":
             os._exit(3)
