@@ -1,4 +1,4 @@
-"""The recipe at the paper's scale: every file of settings is run in small, and the estimates are held against counts."""
+"""The recipe at the paper's scale: every file of settings runs in small, and estimates are held against counts."""
 
 from __future__ import annotations
 
