@@ -97,10 +97,10 @@ def page(figures: Figures, paper: Sequence[Row], statements: Sequence[Row]) -> s
     """All of it as Markdown."""
     whys = [f"* *{row.claim}* ({row.where}): {row.why}." for row in paper if row.why]
     parts = [
-        "# Claims", LEGEND, count(paper, "of the paper"),
+        "# Claims", LEGEND, count(paper, "claims of the paper"),
         style.markdown(SHOWN, [row.cells(SHOWN) for row in paper]).strip(),
         "## What to know of single rows", "\n".join(whys),
-        "## Statements of the theory", count(statements, "as statements with proofs, which `theory/README.md` has"),
+        "## Statements of the theory", count(statements, "statements, with proofs in `theory/README.md`"),
         style.markdown(SHOWN, [row.cells(SHOWN) for row in statements]).strip(),
         "## Claims that single experiments judge", details(figures),
     ]  # fmt: skip
@@ -113,7 +113,7 @@ def summary(paper: Sequence[Row], statements: Sequence[Row]) -> str:
     failed = [row.claim for row in statements if row.verdict != HOLDS]
     theory = f"{len(statements) - len(failed)} of the {len(statements)} statements of the theory hold (`ra3 verify`)"
     return (
-        f"{count(paper, 'of the paper')} {theory}{': all but ' + '; '.join(failed) if failed else ''}.\n\n"
+        f"{count(paper, 'claims of the paper')} {theory}{': all but ' + '; '.join(failed) if failed else ''}.\n\n"
         + style.markdown(columns, [row.cells(columns) for row in paper])
     )
 
@@ -121,7 +121,7 @@ def summary(paper: Sequence[Row], statements: Sequence[Row]) -> str:
 def count(some: Sequence[Row], of: str) -> str:
     """How many claims there are of each verdict, as a sentence."""
     counts = Counter(row.verdict for row in some)
-    return f"Of {len(some)} claims {of}: " + ", ".join(f"{counts[one]} {one}" for one in VERDICTS if counts[one]) + "."
+    return f"{len(some)} {of}: " + ", ".join(f"{one} {counts[one]}" for one in VERDICTS if counts[one]) + "."
 
 
 def details(figures: Figures) -> str:

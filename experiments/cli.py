@@ -318,8 +318,30 @@ class Claims:
             written, found = claims.write(self.figs, self.readme)
         except (ValueError, FileNotFoundError) as error:
             raise InputError(str(error)) from None
-        print(claims.count(found, "of the paper and statements of the theory"))
+        print(claims.count(found, "claims of the paper and statements of the theory"))
         print(f"results: {', '.join(str(path) for path in written)}")
+        return 0
+
+
+@dataclass(frozen=True)
+class Report:
+    """Make one HTML page of the results: claims, figures, verification, thoughts. It needs no network."""
+
+    figs: Path = Path("paper_figs")
+    """Folder of the results."""
+    out: Annotated[Path, tyro.conf.arg(metavar="FILE")] = Path("build/report.html")
+    """The page."""
+    thoughts: Annotated[tuple[Path, ...], tyro.conf.arg(metavar="RUN [RUN ...]", help_behavior_hint="")] = ()
+    """Folders of `ra3 midtrain` whose thoughts the page shows too."""
+
+    def run(self, registry: Mapping[str, Entry]) -> int:
+        from experiments import report
+
+        try:
+            written = report.build(self.figs, self.out, self.thoughts)
+        except (ValueError, FileNotFoundError) as error:
+            raise InputError(str(error)) from None
+        print(f"results: {written}")
         return 0
 
 
@@ -340,7 +362,7 @@ def _check(jobs: int | None, seed: int | None, out: Path, runs: Path) -> None:
 COMMANDS = {
     "list": List, "reproduce": Reproduce, "verify": Verify, "midtrain": Midtrain, "rlvr": RLVR,
     "thoughts": ShowThoughts, "evaluate": Evaluate, "compare": Compare,
-    "references": References, "claims": Claims,
+    "references": References, "claims": Claims, "report": Report,
 }  # fmt: skip
 
 

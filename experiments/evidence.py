@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -134,7 +134,7 @@ def judged(figures: Figures, name: str, *claims: str) -> Found:
     rows = [figures.row(name, {"claim": claim}) for claim in claims]
     column = "found, mean [95 % interval]"
     return Found(
-        "; ".join(row[column] for row in rows if row[column]),
+        "; ".join(f"{row['measured']}: {row[column]}" for row in rows if row[column]),
         together(row["verdict"] for row in rows),
         how_many(row["seeds"] for row in rows),
     )
@@ -144,7 +144,10 @@ def by_world(figures: Figures, name: str, *claims: str) -> Found:
     """Of claims judged world by world, as differences."""
     rows = figures.rows(name, {"claim": claims})
     found = [f"{row['world']}: {said(known(row, 'difference'))}" for row in rows]
-    return Found("; ".join(found), verdict([side(known(row, "difference")) for row in rows]), _seeds(rows))
+    text = "share of what the random policy loses: " + "; ".join(found)
+    return Found(
+        text, verdict([side(known(row, "difference")) for row in rows]), how_many(row["seeds"] for row in rows)
+    )
 
 
 def how_many(seeds: Iterable[Any]) -> str:
@@ -155,7 +158,3 @@ def how_many(seeds: Iterable[Any]) -> str:
     """
     counts = sorted({int(part) for one in seeds for part in str(one).split("–") if part})
     return "–".join(map(str, dict.fromkeys([counts[0], counts[-1]]))) if counts else ""
-
-
-def _seeds(rows: Sequence[Mapping[str, str]]) -> str:
-    return how_many(row["seeds"] for row in rows)

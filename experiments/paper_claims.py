@@ -310,7 +310,8 @@ def _deaf(figures: Figures) -> Found:
     row = figures.row("midtrain-claims", {"claim": _DEAF})
     text = row["found, mean [95 % interval]"]
     low, high = (float(one) for one in text.partition("[")[2].rstrip("]").split(","))
-    return Found(text, verdict([1 if low > 0 else -1 if high < 0 else 0]), row["seeds"])
+    side = 1 if low > 0 else -1 if high < 0 else 0
+    return Found(f"{row['measured']}: {text}", verdict([side]), row["seeds"])
 
 
 _DEAF = "a base that can't read the task can't bootstrap: the posterior is no better than NTP"
