@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import sys
+from pathlib import Path
 
 import pages
 import pytest
@@ -41,3 +43,17 @@ def test_add_a_discovery_method(folder):
     for world in test_discovery.WORLDS:
         test_discovery.test_the_contract(page.LANDMARKS, world)
     assert all(sentence.endswith(".") for sentence in page.LANDMARKS.deviations)
+
+
+@pytest.mark.slow
+def test_mid_train_your_own_model(folder):
+    page = pages.run(TUTORIALS / "mid-train-your-own-model.md")
+    # What the page says in words: most thoughts name what the line is for, and both methods learn the experts' habit.
+    assert len(page.right) >= 60 and sum(page.right) >= 0.8 * len(page.right)
+    base, ntp, posterior = (passed(f"on-{name}") for name in ("base", "ntp", "posterior"))
+    assert base < 0.2 and ntp > 0.8 and posterior > base + 0.2
+    assert (folder / "thoughts.html").read_text(encoding="utf-8").count("clip at zero") >= 10
+
+
+def passed(run):
+    return json.loads(Path(run, "results.json").read_text(encoding="utf-8"))["pass_at_k"]["raw"]["1"]["value"]
