@@ -16,6 +16,7 @@ from pathlib import Path
 
 import fake_experiment
 import numpy as np
+import psutil
 import pytest
 
 from experiments import cluster, convergence, processes, records, registry, runner, work
@@ -71,7 +72,7 @@ def two_machines():
 @pytest.mark.slow
 def test_a_machine_lost_in_mid_sweep_changes_no_bit(tmp_path, monkeypatch):
     smoke = runner.Plan(registry.load("convergence"), convergence.Config.preset("smoke"))
-    sweep = [plan(seed=seed, walks=tuple("abcd")) for seed in (0, 1)]
+    sweep = [plan(seed=seed, walks=tuple("abcdef")) for seed in (0, 1)]
     serial = [runner.compute(one, tmp_path / "serial") for one in (*sweep, smoke)]
     log = tmp_path / "log"
     log.touch()
@@ -79,14 +80,16 @@ def test_a_machine_lost_in_mid_sweep_changes_no_bit(tmp_path, monkeypatch):
     monkeypatch.setenv(fake_experiment.SLOW, "0.5")
     lost = []
     with two_machines() as (machines, second):
-        raylet = second.all_processes["raylet"][0].process.pid
+        raylet = psutil.Process(second.all_processes["raylet"][0].process.pid)
 
         def kill_the_second():
             while not lost:
                 lines = [line.split(":") for line in log.read_text().split()]
-                here = [part for part, parent in lines if int(parent) == raylet]
-                if len(lines) > 2 and here:
-                    lost.append(here[-1])
+                # At its third line or later, as soon as the second machine has begun something.
+                if len(lines) > 2 and int(lines[-1][1]) == raylet.pid:
+                    lost.append(lines[-1][0])
+                    for process in [*raylet.children(recursive=True), raylet]:
+                        process.kill()
                     machines.remove_node(second, allow_graceful=False)
                 time.sleep(0.02)
 
@@ -98,7 +101,7 @@ def test_a_machine_lost_in_mid_sweep_changes_no_bit(tmp_path, monkeypatch):
     assert not thread.is_alive() and lost
     # What the lost machine was at was begun again on the other one, and nothing else.
     begun = [line.split(":")[0] for line in log.read_text().split()]
-    assert sorted(begun) == sorted([*"aabbccdd", *lost])
+    assert sorted(begun) == sorted([*"aabbccddeeff", *lost])
     for run, data in zip(runs, serial, strict=True):
         for part, values in data.items():
             assert same(run.read(part)[0], values), part
