@@ -140,12 +140,13 @@ class Midtrain(MidtrainConfig):
     def run(self, registry: Mapping[str, Entry]) -> int:
         from transformers.utils import logging
 
-        from llm import midtrain
+        from llm import distributed, midtrain
 
         logging.disable_progress_bar()
         if code := _train(lambda say: midtrain.prepare(self, say)):
             return code
-        print(f"results: {self.out}{os.sep} (the model in {self.out / 'model'}{os.sep})")
+        if distributed.is_main():
+            print(f"results: {self.out}{os.sep} (the model in {self.out / 'model'}{os.sep})")
         return 0
 
 
@@ -426,6 +427,7 @@ def _one_line(box: str) -> str:
 
 def _train(prepare: Callable[[Callable[[str], None]], Any]) -> int:
     """Prepare a run (None: it is finished already) and go to its end under a ticker; the exit code."""
+    from llm import distributed
     from llm.runs import RunStopped
 
     console = Console(stderr=True)
@@ -439,6 +441,7 @@ def _train(prepare: Callable[[Callable[[str], None]], Any]) -> int:
                 run.go(ticker)
         except RunStopped as error:
             return _fail(str(error), 1)
+    distributed.part()
     return 0
 
 

@@ -77,6 +77,16 @@ def on_main(act: Callable[[], Item]) -> Item:
     return found
 
 
+def part() -> None:
+    """Wait for the other processes, and have no more to do with them: the last thing before the end of the program.
+
+    Without it a process may find at its exit that its partners are gone, and abort.
+    """
+    if process().num_processes > 1:
+        torch.distributed.barrier()
+        torch.distributed.destroy_process_group()
+
+
 def total(number: torch.Tensor) -> torch.Tensor:
     """The sum over all processes of a tensor, on each of them."""
     if process().num_processes > 1:
