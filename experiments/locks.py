@@ -55,13 +55,17 @@ class Lock:
 
     def is_taken(self) -> bool:
         """Whether somebody is at it at this moment."""
-        if self._file is not None:
-            return True
-        if not self.path.exists():
-            return False
-        taken = not self.take()
-        self.release()
-        return taken
+        return self._file is not None or is_held(self.path)
+
+
+def is_held(path: Path) -> bool:
+    """Whether a process has locked a file; it need not exist."""
+    try:
+        with open(path, "rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError as error:
+        return error.errno in _BUSY
+    return False
 
 
 def _is(path: Path, file: int) -> bool:

@@ -150,8 +150,7 @@ class Run:
             arrays, about = _store.read_arrays(self.path(part), "part")
             if about.pop("key") != key(*self.identity, part) or about.pop("part") != part:
                 raise ValueError("it belongs to another run")
-            values = {name.removeprefix("value "): array for name, array in arrays.items()}
-            return {**values, **about.pop("metadata")}, about
+            return values(arrays, about), about
         except (ValueError, KeyError, AttributeError) as error:
             raise DamagedPart(str(error)) from None
 
@@ -179,6 +178,11 @@ class Run:
             "parts": parts,
             "computed_with": sources,
         }
+
+
+def values(arrays: dict[str, np.ndarray], about: dict[str, Any]) -> dict[str, Any]:
+    """The values of a stored part, of its arrays and its header, which is left with what is said about them."""
+    return {**{name.removeprefix("value "): array for name, array in arrays.items()}, **about.pop("metadata")}
 
 
 def largest_peak(abouts: Iterable[Mapping[str, Any]]) -> float | None:
