@@ -160,7 +160,8 @@ def _statements(figures: Figures) -> list[Row]:
     """One row for each statement that was verified; none if none was."""
     try:
         found = figures.manifest("verify")
-        run = f"tightness {figures.manifest('tightness')['key']}" if found["budget"] == "full" else ""
+        drawn = figures.manifest("tightness")
+        run = f"tightness {drawn['key']}" if drawn["config"]["budget"] == found["budget"] else ""
     except NoData:
         return []
     made = []

@@ -49,8 +49,8 @@ class Reproduce:
         tyro.conf.arg(metavar="[NAME ...]", help_behavior_hint="(default: all that are not long)"),
     ] = ()
     """What to reproduce; `ra3 list` says what there is."""
-    preset: Literal["smoke", "full"] = "full"
-    """smoke takes seconds and shows that everything runs; full makes the published figures."""
+    preset: Literal["smoke", "quick", "full"] = "full"
+    """smoke takes seconds and shows that everything runs; quick makes all in 10 minutes; full the published figures."""
     out: Path = Path("paper_figs")
     """Folder for pictures, tables, csv files and a manifest of each experiment."""
     seed: Annotated[int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="")] = None

@@ -110,7 +110,7 @@ class Config:
                 map_size=6, minigrid="MiniGrid-Empty-5x5-v0", options=(1, 2), training=2, held_out=2, demonstrations=10,
                 steps=(100,), maps=2, seeds=2,
             )  # fmt: skip
-        return Config()
+        return Config(seeds=2, options=(1, 4, 16), steps=(1000, 5000)) if name == "quick" else Config()
 
 
 def parts(config: Config) -> list[str]:

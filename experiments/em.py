@@ -90,7 +90,7 @@ class Config:
                 gradient_group=4, gradient_updates=4, every=2, particles=(1, 4, 16), repeats=2, alphas=(0.0, 0.6, 1.0),
                 prices=(0.0, 1.0, float("inf")), walks=(20,), steps=40, program_counts=(10,), restarts=2,
             )  # fmt: skip
-        return Config()
+        return Config(seeds=3, repeats=8, restarts=8) if name == "quick" else Config()
 
 
 def parts(config: Config) -> list[str]:

@@ -62,7 +62,7 @@ class Config:
 
     @staticmethod
     def preset(name: str) -> Config:
-        if name == "smoke":
+        if name in ("smoke", "quick"):
             small = {"programs": 1000, "updates": 120}
             return Config(
                 seeds=2, few_seeds=2, sizes=(20, 50), size=20, neutral=Base(**small), deaf=Base(rule="random", **small),

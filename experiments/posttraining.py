@@ -104,7 +104,7 @@ class Config:
                 worlds=("MiniGrid lava gap",), seeds=2, block=2, tasks=6, held_out=2, demonstrations=(2, 8), found=2,
                 limit=4, steps=(100, 1000), episode=50,
             )  # fmt: skip
-        return Config()
+        return Config(seeds=4, block=2) if name == "quick" else Config()
 
 
 def parts(config: Config) -> list[str]:

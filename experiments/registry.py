@@ -8,7 +8,8 @@ To add an experiment: write one module, and add one line to `EXPERIMENTS` below.
 ``Config``
     A frozen dataclass with a field ``seed: int = 0`` and plain fields (numbers, strings, None, tuples of these, nested
     frozen dataclasses), and a static method ``preset(name: str) -> Config`` for each of `PRESETS`:
-    ``"smoke"`` takes seconds and exercises everything (tests run it), ``"full"`` makes the published figure.
+    ``"smoke"`` takes seconds and exercises everything (tests run it), ``"full"`` makes the published figure;
+    ``"quick"`` is ``"full"`` where that takes a minute or two, else as much of it (fewer seeds, fewer points).
 
 ``parts(config) -> list[str]``
     Names of the pieces of work, at least one, each name once ("taxi", "seed 3", ...). A part is the unit that is
@@ -43,7 +44,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-PRESETS = ("smoke", "full")
+PRESETS = ("smoke", "quick", "full")
 
 
 @dataclass(frozen=True)
@@ -103,6 +104,7 @@ _ENTRIES = (
 )
 
 EXPERIMENTS: Mapping[str, Entry] = MappingProxyType({entry.name: entry for entry in _ENTRIES})
+"""All experiments by name, in the order in which they are made."""
 
 
 @dataclass(frozen=True)

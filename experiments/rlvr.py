@@ -85,7 +85,7 @@ class Config:
 
     @staticmethod
     def preset(name: str) -> Config:
-        if name == "smoke":
+        if name in ("smoke", "quick"):
             return Config(
                 seeds=2, methods=("NTP", "RA3, posterior"), experts=20, base=Base(programs=300, updates=110, width=32),
                 budget=Budget(rounds=1, updates=10, per_round=8, particles=2), tasks=20, held_out=10, samples=2,

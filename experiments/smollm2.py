@@ -78,7 +78,7 @@ class Config:
 
     @staticmethod
     def preset(name: str) -> Config:
-        if name == "smoke":
+        if name in ("smoke", "quick"):
             return Config(
                 corpus="package:asyncio", min_lines=4, max_lines=5, max_tokens=45, places=2, chunk=2, samples=2,
                 max_thought=2, programs=2, per_round=1, iterations=2, updates=1, batch=1, group=2, candidates=2,

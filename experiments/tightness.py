@@ -62,7 +62,9 @@ class Config:
 
     @staticmethod
     def preset(name: str) -> Config:
-        return Config(("contraction", "sharp-error"), "small") if name == "smoke" else Config()
+        if name == "smoke":
+            return Config(("contraction", "sharp-error"), "small")
+        return Config(budget="small") if name == "quick" else Config()
 
 
 def parts(config: Config) -> list[str]:

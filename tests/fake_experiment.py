@@ -34,7 +34,7 @@ class Config:
 
     @staticmethod
     def preset(name: str) -> Config:
-        return {"smoke": Config(), "full": Config(steps=500, picture=True)}[name]
+        return {"smoke": Config(), "quick": Config(steps=100), "full": Config(steps=500, picture=True)}[name]
 
 
 def parts(config: Config) -> list[str]:

@@ -14,6 +14,8 @@ from experiments import style
 from experiments.evidence import Figures, NoData
 
 Rows = Sequence[Mapping[str, str]]
+# What stands beside a point that the mouse is on.
+_HOVER, _ENDS = "%{fullData.name}<br>%{x:.4~g}: %{y:.4~g}", " [%{customdata[0]:.4~g}, %{customdata[1]:.4~g}]"
 _DASHES = ("solid", "dash", "dashdot", "dot", "longdash", "longdashdot", "5px,2px")
 _SYMBOLS = ("circle", "square", "triangle-up", "diamond", "triangle-down", "cross", "x")
 
@@ -60,6 +62,8 @@ def curves(
                 "array": [b - a for a, b in zip(values, high, strict=True)],
                 "arrayminus": [a - b for a, b in zip(values, low, strict=True)],
             }  # fmt: skip
+            trace["customdata"] = [list(ends) for ends in zip(low, high, strict=True)]
+        trace["hovertemplate"] = _HOVER + (_ENDS if "customdata" in trace else "") + "<extra></extra>"
         traces.append(trace)
     return traces
 

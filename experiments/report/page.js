@@ -44,7 +44,7 @@ filter();
 
 // ---- Charts: drawn when they come into view, one panel at a time.
 const charts = JSON.parse(document.getElementById("charts").textContent);
-const config = { displaylogo: false, responsive: true, modeBarButtonsToRemove: ["lasso2d", "select2d"] };
+const config = { displaylogo: false, responsive: true, modeBarButtons: [["toImage", "zoom2d", "pan2d", "resetScale2d"]] };
 const common = {
   font: { family: "system-ui, DejaVu Sans, sans-serif", size: 13, color: "#1c1c1c" },
   paper_bgcolor: "#fff", plot_bgcolor: "#fff", margin: { l: 70, r: 20, t: 20, b: 55 },
