@@ -8,7 +8,7 @@ import os
 import re
 import sys
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -19,6 +19,7 @@ from rich.console import Console
 
 from experiments.progress import Ticker
 from experiments.registry import EXPERIMENTS, Entry, find, load
+from experiments.runs_command import CleanRuns, CompareRuns, ListRuns
 from llm.config import MidtrainConfig
 from llm.evaluate_config import EvaluateConfig
 from llm.options import with_options
@@ -62,6 +63,11 @@ class Reproduce:
     fresh: bool = False
     """Compute again what is stored."""
 
+    address: Annotated[str | None, tyro.conf.arg(metavar="ADDRESS", help_behavior_hint="")] = None
+    """Compute by Ray, not in processes of this machine: local, auto, HOST:PORT or ray://HOST:PORT."""
+    any_versions: bool = False
+    """With --address: also on machines that have other versions; the results may then differ in the last digits."""
+
     def run(self, registry: Mapping[str, Entry]) -> int:
         # Imported here, so that `ra3 list` and mistakes are answered at once.
         from experiments import runner
@@ -69,10 +75,12 @@ class Reproduce:
         try:
             entries = find(self.names, registry)
             _check(self.jobs, self.seed, self.out, self.runs)
+            cluster = _cluster(self.address, self.jobs, self.any_versions)
             plans = [self._plan(entry) for entry in entries]
         except ValueError as error:
             raise InputError(str(error)) from None
-        written = runner.reproduce(plans, self.out, self.runs, self.jobs or _cores(), self.fresh)
+        with _one_line_if_refused():
+            written = runner.reproduce(plans, self.out, self.runs, self.jobs or _cores(), self.fresh, cluster)
         print(f"results: {len(written)} files in {self.out}{os.sep} (data and manifests in {self.runs}{os.sep})")
         return 0
 
@@ -111,6 +119,11 @@ class Verify:
     fresh: bool = False
     """Check again what was checked."""
 
+    address: Annotated[str | None, tyro.conf.arg(metavar="ADDRESS", help_behavior_hint="")] = None
+    """Compute by Ray, not in processes of this machine: local, auto, HOST:PORT or ray://HOST:PORT."""
+    any_versions: bool = False
+    """With --address: also on machines that have other versions; the results may then differ in the last digits."""
+
     def run(self, registry: Mapping[str, Entry]) -> int:
         from experiments import runner, tightness
 
@@ -119,8 +132,10 @@ class Verify:
         except ValueError as error:
             raise InputError(str(error)) from None
         _check(self.jobs, self.seed, self.out, self.runs)
+        cluster = _cluster(self.address, self.jobs, self.any_versions)
         plan = runner.Plan(load(registry["tightness"]), config)
-        data = runner.compute(plan, self.runs, self.jobs or _cores(), self.fresh)
+        with _one_line_if_refused():
+            data = runner.compute(plan, self.runs, self.jobs or _cores(), self.fresh, cluster)
         written = tightness.write(self.out, "verify-selected" if self.statements else "verify", config, data)
         tightness.show(data)
         print(f"results: {', '.join(str(path) for path in written)}")
@@ -128,6 +143,71 @@ class Verify:
         if wrong:
             return _fail(f"{len(wrong)} of {len(data)} statements fail: {', '.join(wrong)}", 1)
         return 0
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """Compute an experiment for every combination of seeds and values, and list the runs; nothing is drawn.
+
+    What is stored is not computed again; an interrupted sweep goes on.
+    """
+
+    name: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="NAME")]
+    """What to compute; `ra3 list` says what there is."""
+    seeds: Annotated[tuple[int, ...], tyro.conf.arg(metavar="[INT ...]", help_behavior_hint="")] = ()
+    """Seeds of all random numbers (default: the preset's own)."""
+    settings: Annotated[
+        tuple[str, ...], tyro.conf.arg(name="set", metavar="[FIELD=VALUE,VALUE ...]", help_behavior_hint="")
+    ] = ()
+    """Values of fields of the config: JSON, or words as they stand; a.b is field b of field a."""
+    preset: Literal["smoke", "full"] = "full"
+    """Of all other fields."""
+    jobs: Annotated[int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="")] = None
+    """Number of processes; the results do not depend on it (default: one per core)."""
+    runs: Path = Path("runs")
+    """Folder of the stored data."""
+    fresh: bool = False
+    """Compute again what is stored."""
+    address: Annotated[str | None, tyro.conf.arg(metavar="ADDRESS", help_behavior_hint="")] = None
+    """Compute by Ray, not in processes of this machine: local, auto, HOST:PORT or ray://HOST:PORT."""
+    any_versions: bool = False
+    """With --address: also on machines that have other versions; the results may then differ in the last digits."""
+
+    def run(self, registry: Mapping[str, Entry]) -> int:
+        from experiments import runner, runs, sweep
+
+        try:
+            (entry,) = find([self.name], registry)
+            _check(self.jobs, min(self.seeds, default=None), self.runs, self.runs)
+            cluster = _cluster(self.address, self.jobs, self.any_versions)
+            plans = sweep.plans(load(entry), self.preset, self.seeds, self.settings)
+        except ValueError as error:
+            raise InputError(str(error)) from None
+        with _one_line_if_refused():
+            done = runner.sweep(plans, self.runs, self.jobs or _cores(), self.fresh, cluster)
+        found = [runs.Stored(one.folder) for one in done]
+        print("\n".join(runs.table(runs.COLUMNS, list(runs.rows(found, registry)))))
+        print(f"results: {len(done)} runs in {self.runs}{os.sep}")
+        return 0
+
+
+@dataclass(frozen=True)
+class Runs:
+    """Say what is stored of runs, compare it, clean it up."""
+
+    what: tyro.conf.OmitSubcommandPrefixes[
+        tyro.conf.OmitArgPrefixes[
+            Annotated[ListRuns, tyro.conf.subcommand("list")]
+            | Annotated[CompareRuns, tyro.conf.subcommand("compare")]
+            | Annotated[CleanRuns, tyro.conf.subcommand("clean")]
+        ]
+    ]
+
+    def run(self, registry: Mapping[str, Entry]) -> int:
+        try:
+            return self.what.run(registry)
+        except ValueError as error:
+            raise InputError(str(error)) from None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -346,6 +426,33 @@ class Report:
         return 0
 
 
+def _cluster(address: str | None, jobs: int | None, any_versions: bool) -> Any:
+    """What the options name; None without an address."""
+    from experiments.cluster import Cluster
+
+    if address is None:
+        if any_versions:
+            raise InputError("--any-versions: goes with --address")
+        return None
+    try:
+        return Cluster(address, jobs, any_versions)
+    except ValueError as error:
+        raise InputError(f"--{error}") from None
+
+
+@contextlib.contextmanager
+def _one_line_if_refused() -> Iterator[None]:
+    """What Ray, or a machine of its cluster, refuses is the user's to mend."""
+    from experiments.cluster import NotTheSame, Unreachable
+
+    try:
+        yield
+    except Unreachable as error:
+        raise InputError(f"--{error}") from None
+    except NotTheSame as error:
+        raise InputError(str(error)) from None
+
+
 def _check(jobs: int | None, seed: int | None, out: Path, runs: Path) -> None:
     if jobs is not None and jobs < 1:
         raise InputError(f"--jobs: at least 1, got {jobs}")
@@ -361,7 +468,8 @@ def _check(jobs: int | None, seed: int | None, out: Path, runs: Path) -> None:
 
 
 COMMANDS = {
-    "list": List, "reproduce": Reproduce, "verify": Verify, "midtrain": Midtrain, "rlvr": RLVR,
+    "list": List, "reproduce": Reproduce, "verify": Verify, "sweep": Sweep, "runs": Runs, "midtrain": Midtrain,
+    "rlvr": RLVR,
     "thoughts": ShowThoughts, "evaluate": Evaluate, "compare": Compare,
     "references": References, "claims": Claims, "report": Report,
 }  # fmt: skip

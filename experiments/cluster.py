@@ -41,6 +41,10 @@ _STORE_BYTES = 100 * 2**20
 _ONE_THREAD = {f"{name}_NUM_THREADS": "1" for name in ("NUMBA", "OPENBLAS", "MKL", "OMP")}
 
 
+class Unreachable(ValueError):
+    """There is no Ray to compute on; the message is one line that says what to do."""
+
+
 class NotTheSame(RuntimeError):
     """A machine of the cluster has other versions than this process; the message is one line that says what to do."""
 
@@ -72,7 +76,7 @@ class Cluster:
         """Compute the tasks there and store them here; yields each one when it is stored.
 
         Raises:
-            ValueError: Ray is not installed, or there is no such cluster.
+            Unreachable: Ray is not installed, or there is no such cluster.
             NotTheSame: versions differ, and ``any_versions`` is not set.
             PartFailed: a part raised, or its machine was lost too often; finished parts are kept.
         """
@@ -216,14 +220,14 @@ def _connected(cluster: Cluster) -> Iterator[Any]:
             try:
                 import ray
             except ModuleNotFoundError:
-                raise ValueError("address: Ray is not installed; pip install -e '.[cluster]'") from None
+                raise Unreachable("address: Ray is not installed; pip install -e '.[cluster]'") from None
             if ray.is_initialized():
-                raise ValueError("address: this process is connected to a Ray already; ray.shutdown() first")
+                raise Unreachable("address: this process is connected to a Ray already; ray.shutdown() first")
             _check_reachable(cluster.address)
             try:
                 ray.init(address=cluster.address, runtime_env=_environment(), **options)
             except (ConnectionError, RuntimeError, ValueError, OSError) as error:
-                raise ValueError(
+                raise Unreachable(
                     f"address: no Ray at {cluster.address} ({_first_line(error)}); `ray start --head` makes one"
                 ) from error
         try:
@@ -239,7 +243,7 @@ def _check_reachable(address: str) -> None:
         try:
             socket.create_connection((host.strip("[]"), int(port)), _CONNECT_SECONDS).close()
         except (OSError, OverflowError) as error:
-            raise ValueError(f"address: no Ray at {address} ({error}); `ray start --head` makes one") from None
+            raise Unreachable(f"address: no Ray at {address} ({error}); `ray start --head` makes one") from None
 
 
 def _first_line(error: Exception) -> str:
@@ -278,4 +282,4 @@ def _kept_handler() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before if before is not None else signal.SIG_DFL)
 
 
-__all__ = ["SOURCE", "Cluster", "NotTheSame"]
+__all__ = ["SOURCE", "Cluster", "NotTheSame", "Unreachable"]

@@ -1,4 +1,4 @@
-"""Two stored runs beside each other: what was asked for, with what it was computed, and whether the values are equal."""
+"""Two stored runs side by side: what was asked for, with what it was computed, and whether the values are equal."""
 
 from __future__ import annotations
 
