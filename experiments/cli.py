@@ -62,7 +62,6 @@ class Reproduce:
     """Folder of the stored data."""
     fresh: bool = False
     """Compute again what is stored."""
-
     address: Annotated[str | None, tyro.conf.arg(metavar="ADDRESS", help_behavior_hint="")] = None
     """Compute by Ray, not in processes of this machine: local, auto, HOST:PORT or ray://HOST:PORT."""
     any_versions: bool = False
@@ -118,7 +117,6 @@ class Verify:
     """Folder of the stored data."""
     fresh: bool = False
     """Check again what was checked."""
-
     address: Annotated[str | None, tyro.conf.arg(metavar="ADDRESS", help_behavior_hint="")] = None
     """Compute by Ray, not in processes of this machine: local, auto, HOST:PORT or ray://HOST:PORT."""
     any_versions: bool = False
@@ -160,7 +158,7 @@ class Sweep:
         tuple[str, ...], tyro.conf.arg(name="set", metavar="[FIELD=VALUE,VALUE ...]", help_behavior_hint="")
     ] = ()
     """Values of fields of the config: JSON, or words as they stand; a.b is field b of field a."""
-    preset: Literal["smoke", "full"] = "full"
+    preset: Literal["smoke", "quick", "full"] = "full"
     """Of all other fields."""
     jobs: Annotated[int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="")] = None
     """Number of processes; the results do not depend on it (default: one per core)."""
@@ -250,6 +248,32 @@ class RLVR(RLVRConfig):
             return code
         if distributed.is_main():
             print(f"results: {self.out}{os.sep} (the model in {self.out / 'model'}{os.sep})")
+        return 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Estimate:
+    """What a run with the settings in a file would cost: memory of each GPU and time, with the arithmetic."""
+
+    config: Path
+    """TOML file of settings for `ra3 midtrain` or `ra3 rlvr`."""
+    gpus: int = 8
+    """How many GPUs share the run."""
+    gpu: Literal["a100", "h100", "h200"] = "h100"
+    """Which kind."""
+    rates: tuple[Path, ...] = ()
+    """Tables of measured rates that `python -m experiments.gpu` wrote (default: those in paper_figs/)."""
+
+    def run(self, registry: Mapping[str, Entry]) -> int:
+        from experiments import full_scale
+
+        try:
+            found = full_scale.estimate(
+                self.config, self.gpus, self.gpu, full_scale.read_rates(self.rates or full_scale.RATES)
+            )
+        except (ValueError, FileNotFoundError) as error:
+            raise InputError(str(error)) from None
+        print(found)
         return 0
 
 
@@ -469,7 +493,7 @@ def _check(jobs: int | None, seed: int | None, out: Path, runs: Path) -> None:
 
 COMMANDS = {
     "list": List, "reproduce": Reproduce, "verify": Verify, "sweep": Sweep, "runs": Runs, "midtrain": Midtrain,
-    "rlvr": RLVR,
+    "rlvr": RLVR, "estimate": Estimate,
     "thoughts": ShowThoughts, "evaluate": Evaluate, "compare": Compare,
     "references": References, "claims": Claims, "report": Report,
 }  # fmt: skip

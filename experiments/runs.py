@@ -171,10 +171,9 @@ def named(text: str, root: Path, registry: Mapping[str, Entry]) -> Stored:
     name, _, start = text.rpartition("/")
     found = [one for one in find(root, registry) if one.key.startswith(start) and name in ("", one.name)]
     if len(found) != 1 or not start:
-        several = f"these begin so: {', '.join(f'{one.name}/{one.key}' for one in found[:5])}"
-        raise ValueError(
-            f"{text}: {several if found else f'no such run in {root}'} (`ra3 runs list` says what there is)"
-        )
+        several = ", ".join(f"{one.name}/{one.key}" for one in found[:5])
+        what = f"several runs begin so: {several}" if found else f"no such run in {root}"
+        raise ValueError(f"{text}: {what}; `ra3 runs list` says what there is")
     return found[0]
 
 
@@ -202,7 +201,8 @@ def summary(one: Stored, registry: Mapping[str, Entry]) -> str:
     if config is None or one.name not in registry:
         return "-"
     best = None
-    for preset in PRESETS:
+    # Where quick is no less than another one, the other name says more.
+    for preset in sorted(PRESETS, key="quick".__eq__):
         other = records.as_json(load(registry[one.name]).config_class.preset(preset))
         found = fields.differences(other, config)
         if best is None or len(found) < len(best[1]):

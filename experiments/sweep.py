@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import shlex
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -39,7 +40,8 @@ def plans(experiment: Experiment, preset: str, seeds: Sequence[int], settings: S
             config = replace(start, seed=seed)
             for name, value in zip(names, values, strict=True):
                 config = with_value(config, name, value)
-            words = [f"--set '{name}={value}'" for name, value in zip(names, values, strict=True)]
-            command = f"ra3 sweep {experiment.name} --preset {preset} --seeds {config.seed} {' '.join(words)}".rstrip()
+            words = ["--set", *(shlex.quote(f"{name}={value}") for name, value in zip(names, values, strict=True))]
+            command = f"ra3 sweep {experiment.name} --preset {preset} --seeds {config.seed}"
+            command = " ".join([command, *words]) if names else command
             found.append(Plan(experiment, config, command))
     return found
