@@ -41,6 +41,7 @@ _MAKERS = {
     "jsonl": (own.problem, "train"),
 }
 BENCHMARKS = (*_MAKERS, "mbpp", "mbpp-test", *lineworld.BENCHMARKS)
+"""What `problems` can be asked for, before the colon."""
 
 
 def load(

@@ -137,6 +137,7 @@ class StdioTests:
 
 
 Check = CodeTests | CallTests | StdioTests
+"""What a program can be held against."""
 
 
 def _check_name(name: Any, what: str) -> None:

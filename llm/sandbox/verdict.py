@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields, replace
 OUTCOMES = (
     "passed", "failed", "timed out", "out of memory", "output too large", "crashed", "forbidden", "sandbox error",
 )  # fmt: skip
+"""What can become of a program; see `Verdict`."""
 
 
 @dataclass(frozen=True)

@@ -39,6 +39,7 @@ _ALL = (
 )
 
 METHODS: Mapping[str, Method] = MappingProxyType({method.name: method for method in _ALL})
+"""All methods that are registered, by name."""
 
 
 def discover(

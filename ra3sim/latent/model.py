@@ -51,6 +51,7 @@ class OptionPrior:
 
 
 Prior = TemporalPrior | ThoughtPrice | OptionPrior
+"""What a latent-option model can have as its prior over latents."""
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ LEARNERS = {
     "UCB": UCBQLearning,
     "policy gradient": SoftmaxPolicyGradient,
 }
+"""All learners by name."""
 
 __all__ = [
     "LEARNERS",

@@ -28,6 +28,7 @@ from ra3sim.planning.value_iteration import value_iteration
 from ra3sim.smdp import SMDP
 
 METHODS = ("auto", "policy iteration", "modified policy iteration", "value iteration")
+"""What `solve` can be asked for."""
 # LAPACK counts as free help up to this size; beyond, a factorisation costs more than any sweeps it could save.
 _LAPACK_STATES = 4000
 # A dense model of this size whose rows are this empty is solved as a sparse one.

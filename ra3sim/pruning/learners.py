@@ -20,6 +20,7 @@ from ra3sim.pruning.oracle import PruningOracle
 from ra3sim.tasks.family import TOLERANCE
 
 METHODS = ("auto", "exact", "greedy", "hitting")
+"""How `value_consistent` can be asked to search."""
 
 
 @dataclass(frozen=True, eq=False)
