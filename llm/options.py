@@ -12,16 +12,16 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 
-def read_options(path: Path, kind: type) -> dict[str, Any]:
+def read_options(path: Path, kind: type | None = None) -> dict[str, Any]:
     """Options from a TOML file.
 
     Args:
-        kind: the dataclass whose fields they are.
+        kind: the dataclass whose fields they must be. None: any names.
 
     Raises:
         ValueError, FileNotFoundError: naming the file and what is wrong with it.
     """
-    known = {field.name for field in fields(kind)}
+    known = None if kind is None else {field.name for field in fields(kind)}
     try:
         found = tomllib.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -29,7 +29,7 @@ def read_options(path: Path, kind: type) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise ValueError(f"config: {path} can't be read ({' '.join(str(error).split())}); give a TOML file") from None
     for name, value in found.items():
-        if name not in known:
+        if known is not None and name not in known:
             raise ValueError(f"config: {path} sets {name!r}, which is no option; there are {', '.join(sorted(known))}")
         if isinstance(value, dict):
             raise ValueError(f"config: {path} has a table for {name!r}; give a value")
