@@ -18,7 +18,7 @@ import numpy as np
 import psutil
 import pytest
 
-from experiments import cli, cluster, convergence, records, registry, runner, work
+from experiments import cli, cluster, pruning, records, registry, runner, work
 from experiments.cluster import Cluster
 
 
@@ -80,7 +80,7 @@ def machines(tmp_path_factory):
 @pytest.mark.slow
 def test_a_machine_lost_in_mid_sweep_changes_no_bit(tmp_path, machines):
     ray, second, log = machines
-    smoke = runner.Plan(registry.load("convergence"), convergence.Config.preset("smoke"))
+    smoke = runner.Plan(registry.load("pruning"), pruning.Config.preset("smoke"))
     sweep = [*(plan(seed=seed, walks=tuple("abcdef")) for seed in (0, 1)), smoke]
     serial = [runner.compute(one, tmp_path / "serial") for one in sweep]
     raylet = psutil.Process(second.all_processes["raylet"][0].process.pid)
