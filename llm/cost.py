@@ -44,8 +44,7 @@ def forward_flops(shape: Architecture, length: int, scored: int | None = None, r
     """Of one pass over ``rows`` rows: 2 W for each token and each weight W of a matrix, and 4 L² a for attention.
 
     Attention is counted as if every token saw the whole row, as torch counts it; a kernel that leaves out what comes
-    later does half of that term. Rotary angles, norms and softmax are left out: none is a matrix product but the first,
-    and that is one multiplication for each position and half a head.
+    later does half of that term. What is no product of matrices (norms, softmax, angles of positions) is left out.
 
     Args:
         length: L, tokens of a row.
@@ -57,8 +56,14 @@ def forward_flops(shape: Architecture, length: int, scored: int | None = None, r
 
 
 def training_flops(shape: Architecture, length: int, checkpointing: bool, rows: int = 1) -> int:
-    """Of one pass forward and backward: three times a pass forward, and once more through the blocks if they forget."""
-    again = forward_flops(shape, length, 0, rows) if checkpointing else 0
+    """Of one pass forward and backward: three times a pass forward, and once more through the blocks if they forget.
+
+    Of each block all is computed again but its last product, for of that the gradient needs the input alone.
+    """
+    again = 0
+    if checkpointing:
+        last = 2 * shape.hidden * shape.intermediate * length * rows
+        again = forward_flops(shape, length, 0, rows) - shape.layers * last
     return 3 * forward_flops(shape, length, rows=rows) + again
 
 
