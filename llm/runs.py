@@ -1,7 +1,7 @@
 """The folder of a run: what it was asked for, with what it ran, what it measured, and what it left.
 
     config.json     the choices; another run is refused here
-    versions.json   software and device, one entry for each that worked on the run
+    versions.json   software and device, one entry for each that worked on the run: with commit, seconds, peak memory
     inputs.json     digests of the programs and of the weights it began with
     metrics.jsonl   one line for each iteration
     thoughts.jsonl  programs with their thoughts, of the last iteration
@@ -23,6 +23,7 @@ import math
 import platform
 import shutil
 import subprocess
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -33,7 +34,7 @@ import transformers
 from safetensors import SafetensorError
 
 from llm import records
-from ra3sim import _store
+from ra3sim import _memory, _store
 
 # Choices that may change from one start to the next.
 FREE = frozenset({"out", "threads", "tensorboard", "jobs", "vllm"})
@@ -57,6 +58,8 @@ class RunFolder:
     config: Any
     free: frozenset[str] = FREE
     _lock: Any = field(default=None, init=False, repr=False)
+    _worked: dict[str, Any] | None = field(default=None, init=False, repr=False)
+    _since: float = field(default=0.0, init=False, repr=False)
 
     @property
     def state(self) -> Path:
@@ -114,7 +117,9 @@ class RunFolder:
             with writing(self.folder):
                 _store.write_text(self.folder / "inputs.json", json.dumps(dict(inputs), indent=2) + "\n")
                 _store.write_text(self.folder / "config.json", json.dumps(_plain(self.config), indent=2) + "\n")
-                self._add_versions(versions(device))
+                self._since = time.monotonic()
+                self._worked = versions(device)
+                self._account()
         except BlockingIOError:
             self.close()
             raise ValueError(f"out: another process is at work in {self.folder}; wait for it, or stop it") from None
@@ -124,12 +129,16 @@ class RunFolder:
 
     def close(self) -> None:
         if self._lock is not None:
+            with contextlib.suppress(OSError, ValueError):
+                self._account()
+            self._worked = None
             self._lock.close()
             self._lock = None
 
     def metrics(self, history: Sequence[Mapping[str, Any]]) -> None:
         """One line for each iteration, all of them anew."""
         _store.write_text(self.folder / "metrics.jsonl", "".join(json.dumps(_finite(one)) + "\n" for one in history))
+        self._account()
 
     def thoughts(self, found: Sequence[Mapping[str, Any]]) -> None:
         """Programs with their thoughts (`llm.records`), instead of those that were there."""
@@ -148,11 +157,24 @@ class RunFolder:
                     "folder"
                 )
 
-    def _add_versions(self, found: dict[str, Any]) -> None:
+    def _account(self) -> None:
+        """Say with what the run is worked on, for how long, and with how much memory (of the main process, in MiB).
+
+        What was done since the last iteration when a process was killed is not in it.
+        """
+        if self._worked is None:
+            return
         path = self.folder / "versions.json"
         known = json.loads(path.read_text()) if path.is_file() else []
-        if found not in known:
-            _store.write_text(path, json.dumps([*known, found], indent=2) + "\n")
+        entry = next((one for one in known if {**one, **self._worked} == one), None)
+        if entry is None:
+            entry = dict(self._worked)
+            known.append(entry)
+        now = time.monotonic()
+        entry["seconds"] = round(entry.get("seconds", 0.0) + now - self._since, 3)
+        entry["peak_memory_mib"] = max(entry.get("peak_memory_mib", 0.0), _memory.of_process())
+        self._since = now
+        _store.write_text(path, json.dumps(known, indent=2) + "\n")
 
     def _sweep(self) -> None:
         """Remove what a killed process left half written."""

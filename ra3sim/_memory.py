@@ -47,6 +47,11 @@ def measured() -> Iterator[Peak]:
         peak.mib = round(max(_high_water(), child if child > before else 0.0), 1)
 
 
+def of_process() -> float:
+    """Peak of this process so far, or of its largest child, in MiB; since it began, or since `measured` began."""
+    return round(max(_high_water(), _largest_child()), 1)
+
+
 def _set_back() -> None:
     with contextlib.suppress(OSError):
         (_PROCESS / "clear_refs").write_text("5")

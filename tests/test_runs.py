@@ -15,6 +15,7 @@ import pytest
 
 from experiments import cli, fields, records, registry, runner, runs, runs_clean, runs_compare, sweep
 from experiments.locks import Lock
+from llm.runs import RunFolder
 
 REGISTRY = {"fake": fake_experiment.ENTRY}
 
@@ -216,6 +217,26 @@ def test_runs_of_language_models_are_listed(ra3):
     (folder / "done").touch()
     (folder / "versions.json").write_text("{")
     assert ra3("runs", "list")[1][1].endswith("done")
+
+
+def test_a_run_of_a_language_model_says_how_long_and_with_how_much_memory(tmp_path):
+    config = Inner()
+    for start in range(2):
+        folder = RunFolder(tmp_path / "one", config)
+        folder.begin("cpu", {"model": "x"})
+        time.sleep(0.05)
+        folder.metrics([{"iteration": start}])
+        (during,) = json.loads((tmp_path / "one" / "versions.json").read_text())
+        time.sleep(0.05)
+        folder.close()
+        (entry,) = json.loads((tmp_path / "one" / "versions.json").read_text())
+        assert 0.1 * start + 0.05 <= during["seconds"] <= entry["seconds"] - 0.05
+        assert entry["peak_memory_mib"] > 20 and entry["device"] == "cpu"
+    folder.close()
+    other = RunFolder(tmp_path / "one", config)
+    other.begin("cuda", {"model": "x"})
+    other.close()
+    assert [one["device"] for one in json.loads((tmp_path / "one" / "versions.json").read_text())] == ["cpu", "cuda"]
 
 
 # -- comparing
