@@ -7,11 +7,26 @@ unexport PYTHONPATH PYTHONHOME
 BIN := .venv/bin
 # Pinned by hand: a newer one would bring gigabytes of CUDA libraries where a CPU build of this one is at hand.
 TORCH := torch==2.13.0
+# What `make reproduce` makes: quick or full (CONTRIBUTING.md says how long each takes), and where.
+PRESET ?= quick
+ifeq ($(PRESET),full)
+FIGS := paper_figs
+REPORT := build/report.html
+BUDGET := full
+LONG := midtrain rlvr smollm2
+README := --readme README.md
+else
+FIGS := build/reproduce
+REPORT := $(FIGS)/report.html
+BUDGET := small
+LONG := midtrain rlvr
+endif
 # Processes that share out the tests; each takes up to 2 GB.
 WORKERS ?= 2
 
 help:
-	@echo "make reproduce   set up, then make every figure and table in paper_figs/, and verify the theory"
+	@echo "make reproduce   set up, then verify the theory, make every figure and a report, in build/reproduce/ (10 minutes)"
+	@echo "make reproduce PRESET=full   the same with all seeds, in paper_figs/ (hours)"
 	@echo "make test        set up, then run all tests"
 	@echo "make quick       the tests that are not slow"
 	@echo "make bench       the benchmarks against other libraries"
@@ -21,12 +36,17 @@ help:
 setup:
 	@sh .ci/setup
 
-# After all figures (of which one is of the statements of the theory), those of the language models, whose full data take
-# hours, in small; then the verdict on the statements. Nothing is computed twice.
+# The theory, every figure, the language models, the claims and the report. Nothing is computed twice. The full study goes
+# to the folder that holds the published results. A statement that fails stands in the report, and fails the command.
 reproduce: setup
+ifneq ($(ARGS),)
 	@$(BIN)/ra3 reproduce $(ARGS)
-	@$(if $(ARGS),,$(BIN)/ra3 reproduce midtrain smollm2 rlvr --preset smoke --out build/smoke)
-	@$(if $(ARGS),,$(BIN)/ra3 verify)
+else
+	@$(BIN)/ra3 reproduce --preset $(PRESET) --out $(FIGS)
+	@$(BIN)/ra3 reproduce $(LONG) --preset $(PRESET) --out $(FIGS)
+	@$(BIN)/ra3 verify --budget $(BUDGET) --out $(FIGS); verified=$$?; \
+		$(BIN)/ra3 claims --figs $(FIGS) $(README) && $(BIN)/ra3 report --figs $(FIGS) --out $(REPORT) && exit $$verified
+endif
 
 test: setup
 	@$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(ARGS)

@@ -1,4 +1,4 @@
-"""``python -m benchmarks [GROUP ...]``: run groups (all), write ``benchmarks/RESULTS.md`` and the part of the README.
+"""``python -m benchmarks [GROUP ...]``: run groups (all), write ``benchmarks/RESULTS.md``.
 
 Each group is a module of its own, run in a process of its own with its own number of cores, and has its own section in
 the results: what was not run stays as it was.
@@ -16,7 +16,6 @@ from pathlib import Path
 from ra3sim import _store
 
 HOME = Path(__file__).parent
-BEGIN, END = "<!-- benchmarks: begin -->", "<!-- benchmarks: end -->"
 
 # Section and number of cores.
 GROUPS = {
@@ -64,7 +63,7 @@ PIN = "hasattr(os, 'sched_setaffinity') and os.sched_setaffinity(0, sorted(os.sc
 
 
 def write(group: str, text: str) -> None:
-    """Put one group's section into the results, and the results into the README."""
+    """Put one group's section into the results."""
     results = HOME / "RESULTS.md"
     old = results.read_text(encoding="utf-8") if results.exists() else ""
     parts = re.split(r"^### (.+)$", old, flags=re.MULTILINE)[1:]
@@ -72,11 +71,6 @@ def write(group: str, text: str) -> None:
     sections[GROUPS[group][0]] = text
     whole = "\n\n".join(f"### {name}\n\n{sections[name]}" for name, _ in GROUPS.values() if name in sections)
     _store.write_text(results, f"# Benchmarks\n\n{whole}\n")
-    readme = HOME.parent / "README.md"
-    before, _, rest = readme.read_text(encoding="utf-8").partition(BEGIN)
-    _, _, after = rest.partition(END)
-    if after:
-        _store.write_text(readme, f"{before}{BEGIN}\n{whole}\n{END}{after}")
 
 
 if __name__ == "__main__":

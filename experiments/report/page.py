@@ -191,14 +191,14 @@ def _environment() -> str:
 
 
 def _runs(manifests: Mapping[str, Mapping[str, Any]]) -> str:
-    names = ("experiment", "command", "run", "parts", "time", "peak memory, MB", "commit")
+    names = ("experiment", "command", "run", "parts", "time", "peak memory, MiB", "commit")
     lines = []
     for name, one in manifests.items():
         sources = one["computed_with"]
         commits = ", ".join(dict.fromkeys(f"{(source['commit'] or '–')[:9]}" for source in sources))
         cells = (
             name, one.get("command") or "", one["key"], len(one["parts"]), in_words(one["seconds"]),
-            _short(one.get("peak_memory_mb")), commits,
+            _short(one.get("peak_memory_mib")), commits,
         )  # fmt: skip
         lines.append("<tr>" + "".join(f"<td>{_safe(cell)}" for cell in cells) + "</tr>")
     head = "".join(f"<th>{name}" for name in names)
