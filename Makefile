@@ -1,6 +1,6 @@
 # Everything from a fresh clone: `make reproduce` and `make test`. Each sets up .venv first, which is quick the second time.
 # PYTHON=/path/to/python3.12 chooses the interpreter; ARGS="..." goes on to the command.
-.PHONY: help setup reproduce test quick bench lint lock
+.PHONY: help setup reproduce test quick bench lint types docs lock
 .DEFAULT_GOAL := help
 export PYTHON
 unexport PYTHONPATH PYTHONHOME
@@ -31,6 +31,8 @@ help:
 	@echo "make quick       the tests that are not slow"
 	@echo "make bench       the benchmarks against other libraries"
 	@echo "make lint        style"
+	@echo "make types       types, by mypy"
+	@echo "make docs        the documentation, in build/docs/"
 	@echo "make lock        choose and pin new versions of all packages"
 
 setup:
@@ -60,6 +62,13 @@ bench: setup
 lint: setup
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
+
+types: setup
+	@$(BIN)/mypy
+
+docs: setup
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@echo "results: build/docs/index.html"
 
 # In an environment of its own, so that nothing else that is installed gets into the lock.
 lock: setup
