@@ -15,10 +15,10 @@ if typing.TYPE_CHECKING:
         Plan,
         SMDPBatch,
         evaluate_policy,
-        solve,
         solve_batch,
-        value_iteration,
     )
+    from ra3sim.planning.solve import solve
+    from ra3sim.planning.value_iteration import value_iteration
     from ra3sim.simulate import OptionEnv, TabularEnv, rollout_model
     from ra3sim.smdp import SMDP, expected_durations
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,12 +12,12 @@ import scipy.sparse as sp
 ROW_SUM_TOLERANCE = 1e-9
 
 
-def place(index: tuple[int, ...], axes: str) -> str:
+def place(index: Sequence[Any], axes: Sequence[str]) -> str:
     """Write an index with the names of its axes: ``place((3, 1), "sa")`` is ``"s=3, a=1"``."""
     return ", ".join(f"{axis}={int(i)}" for axis, i in zip(axes, index, strict=True))
 
 
-def first(mask: np.ndarray, axes: str) -> str:
+def first(mask: np.ndarray, axes: Sequence[str]) -> str:
     """The place of the first True of ``mask``, with axis names."""
     return place(np.unravel_index(int(np.argmax(mask)), mask.shape), axes)
 

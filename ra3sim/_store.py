@@ -45,7 +45,8 @@ def write_arrays(path: str | os.PathLike[str], kind: str, arrays: dict[str, np.n
     # The names are listed because damage to the index of a zip file can hide a whole array.
     header = np.array(json.dumps({"kind": kind, "arrays": sorted(arrays), **meta}))
     with atomic_path(path) as temporary, open(temporary, "wb") as file:
-        np.savez_compressed(file, header=header, **arrays)
+        everything: dict[str, Any] = {"header": header, **arrays}
+        np.savez_compressed(file, **everything)
 
 
 def read_arrays(path: str | os.PathLike[str], kind: str) -> tuple[dict[str, np.ndarray], dict[str, Any]]:

@@ -21,6 +21,7 @@ import os
 import re
 import shutil
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -50,7 +51,7 @@ class EStepResult:
 
     evidence: Any
     policy: Any
-    quantities: dict[str, float | list[float]]
+    quantities: Mapping[str, float | list[float]]
 
 
 @dataclass(frozen=True)
@@ -324,14 +325,14 @@ class RA3:
         try:
             about = json.loads((states[-1] / "state.json").read_text(encoding="utf-8"))
             run, iteration, history = about["run"], about["iteration"], tuple(about["history"])
-            found = self.world.load(states[-1]) if run == self._fingerprint() else ()
+            found = self.world.load(states[-1]) if run == self._fingerprint() else (None, None)
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise ValueError(f"folder: {states[-1]} is damaged ({error}); remove it to start again") from None
         if run != self._fingerprint():
             raise ValueError(
                 f"folder: {folder} holds a run with {run}, this one has {self._fingerprint()}; choose another"
             )
-        return RA3State(iteration, *found, history)
+        return RA3State(iteration, found[0], found[1], history)
 
     def _fingerprint(self) -> str:
         return f"{self.estep!r}, seed={self.seed}, {self.world.describe()}"
@@ -371,7 +372,9 @@ def run_smc(rollouts: Rollouts, uniforms: np.ndarray, *, threshold: float = 0.5,
     """
     xp, mask = array_namespace(rollouts.mask), rollouts.mask
     taken: list[Step] = []
-    log_weights = evidence = resampled = None
+    log_weights: Any = None
+    evidence: Any = None
+    resampled: Any = None
     for t in range(mask.shape[-1]):
         step = rollouts.step(t)
         increments = elbo_rewards(step.log_likelihood, step.log_prior, step.log_q, mask[:, t : t + 1])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -44,8 +43,8 @@ class MDP:
     start: Any = None
     available: Any = None
     terminal: Any = None
-    state_names: Sequence[str] | None = None
-    action_names: Sequence[str] | None = None
+    state_names: Any = None
+    action_names: Any = None
     name: str = "MDP"
     num_states: int = field(init=False)
     num_actions: int = field(init=False)
@@ -144,7 +143,8 @@ class MDP:
             parts = tuple(arrays.pop(part) for part in ("data", "indices", "indptr"))
             states, actions = arrays["rewards"].shape
             arrays["transitions"] = sp.csr_array(parts, shape=(states * actions, states))
-        return MDP(**arrays, **meta)
+        fields: dict[str, Any] = {**arrays, **meta}
+        return MDP(**fields)
 
     def _read_available(self) -> np.ndarray:
         states, actions = self.num_states, self.num_actions
@@ -161,7 +161,7 @@ class MDP:
 
     def _check_terminal_rows(self) -> None:
         for state in np.flatnonzero(self.terminal):
-            rows = self.rows()[state * self.num_actions : (state + 1) * self.num_actions]
+            rows: Any = self.rows()[state * self.num_actions : (state + 1) * self.num_actions]
             back = np.asarray(rows[:, [state]].todense() if self.is_sparse else rows[:, state])
             leaves = (np.abs(back - 1) > _check.ROW_SUM_TOLERANCE).any()
             if leaves or self.rewards[state].any():

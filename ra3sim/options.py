@@ -44,7 +44,7 @@ class OptionSet:
     policy: Any
     termination: Any
     initiation: Any = None
-    names: Sequence[str] | None = None
+    names: Any = None
     next_node: Any = None
     start_node: Any = None
 
@@ -136,20 +136,20 @@ class OptionSet:
             if sequences < 1:
                 raise ValueError(f"sequences: a macro has at least one action, got length {sequences}")
             sequences = list(product(range(mdp.num_actions), repeat=int(sequences)))
-        sequences = [tuple(int(a) for a in sequence) for sequence in sequences]
-        if not sequences:
+        macros = [tuple(int(a) for a in sequence) for sequence in sequences]
+        if not macros:
             raise ValueError("sequences: none given; an empty decision space leaves nothing to choose")
-        for sequence in sequences:
+        for sequence in macros:
             if not sequence or not all(0 <= a < mdp.num_actions for a in sequence):
                 raise ValueError(f"sequences: {sequence} needs one or more actions from 0 to {mdp.num_actions - 1}")
-        endings = sorted({s[i:] for s in sequences for i in range(len(s))}, key=len)
+        endings = sorted({s[i:] for s in macros for i in range(len(s))}, key=len)
         index = {ending: n for n, ending in enumerate(endings)}
         first_action = np.array([ending[0] for ending in endings])
         one_step = np.array([len(ending) == 1 for ending in endings])
-        names = ["-".join(mdp.action_names[a] for a in s) for s in sequences]
+        names = ["-".join(mdp.action_names[a] for a in s) for s in macros]
         feasible = _feasible_macros(mdp, endings, index)
         seen: set[tuple[int, ...]] = set()
-        for sequence, name in zip(sequences, names, strict=True):
+        for sequence, name in zip(macros, names, strict=True):
             if sequence in seen:
                 raise ValueError(f"sequences: {name!r} stands twice; give it once")
             seen.add(sequence)
@@ -159,10 +159,10 @@ class OptionSet:
         return OptionSet(
             policy=np.broadcast_to(np.eye(mdp.num_actions)[first_action][:, None, :], shape),
             termination=np.broadcast_to(one_step[:, None], shape[:2]),
-            initiation=np.array([feasible[index[s]] for s in sequences]),
+            initiation=np.array([feasible[index[s]] for s in macros]),
             names=names,
             next_node=[index[e[1:]] if len(e) > 1 else n for n, e in enumerate(endings)],
-            start_node=[index[s] for s in sequences],
+            start_node=[index[s] for s in macros],
         )
 
     @staticmethod
@@ -267,7 +267,7 @@ def way_to(mdp: MDP, target: int, begin: np.ndarray) -> tuple[np.ndarray, np.nda
     from ra3sim.planning import solve
     from ra3sim.smdp import SMDP
 
-    rows = mdp.rows()
+    rows: Any = mdp.rows()
     arrives = rows[:, [target]].toarray() if mdp.is_sparse else rows[:, [target]]
     available = mdp.available & begin[:, None]
     rewards = arrives.reshape(available.shape) * available

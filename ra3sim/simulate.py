@@ -143,9 +143,10 @@ class OptionEnv(gymnasium.Wrapper):
         if env.action_space != spaces.Discrete(actions):
             raise ValueError(f"env: actions in {env.action_space} do not fit options over {actions} actions")
         if discount is None:
-            if not isinstance(getattr(env.unwrapped, "mdp", None), MDP):
+            mdp = getattr(env.unwrapped, "mdp", None)
+            if not isinstance(mdp, MDP):
                 raise ValueError("discount: the environment has no MDP to take it from; give one")
-            discount = env.unwrapped.mdp.discount
+            discount = mdp.discount
         self.options = options
         self.discount = _check.check_discount(discount)
         self.action_space = spaces.Discrete(len(options))
@@ -247,7 +248,7 @@ def rollout_model(
     >>> float(found.reward.mean), float(found.duration.mean), float(found.discount.mean)
     (0.5, 2.0, 0.25)
     """
-    number = int(option_numbers(option, options.names)[0])
+    number = int(option_numbers([option], options.names)[0])
     if not 0 <= state < mdp.num_states or mdp.terminal[state] or not options.initiation[number, state]:
         raise ValueError(f"state: {options.names[number]!r} is not available in state {state}")
     if episodes < 2:

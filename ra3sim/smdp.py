@@ -35,7 +35,7 @@ class SMDP:
 
     # One layout serves all: a matrix whose row `state * state_stride + option * option_stride` is the outcome of the
     # pair, times `scale`. So the SMDP of an MDP's primitives shares the MDP's memory (scale = γ, state-major rows).
-    matrix: np.ndarray | sp.csr_array
+    matrix: Any  # dense or CSR
     row_rewards: np.ndarray
     row_available: np.ndarray
     scale: float
@@ -58,7 +58,7 @@ class SMDP:
         if available is not None:
             available = _check.bool_array("available", available, (options, states), "zs")
         self._fill(matrix, R, available, terminal, 1.0, False, names)
-        entries = matrix.data if sp.issparse(matrix) else matrix
+        entries: Any = matrix.data if sp.issparse(matrix) else matrix
         if entries.size and entries.min() < 0:
             negative = (matrix.min(1).toarray() if sp.issparse(matrix) else matrix.min(1)) < 0
             where = _check.first(negative.reshape(options, states), "zs")

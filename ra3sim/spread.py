@@ -9,11 +9,11 @@ import scipy.stats
 
 
 class Interval(NamedTuple):
-    """A mean (of any kind) and the ends of its interval, of 95 % unless said otherwise."""
+    """A mean (of any kind) and the ends of its interval, of 95 % unless said otherwise; numbers or arrays."""
 
-    mean: np.ndarray
-    low: np.ndarray
-    high: np.ndarray
+    mean: Any
+    low: Any
+    high: Any
 
 
 def interval(values: Any, axis: int = 0, confidence: float = 0.95) -> Interval:

@@ -161,7 +161,7 @@ class Exact(Arithmetic):
         if matrix.ndim > 2:
             return self.stack([self.solve(a, b) for a, b in zip(matrix, right, strict=True)])
         rational = not any(isinstance(x, flint.arb) for x in [*matrix.flat, *right.flat])
-        kind = flint.fmpq_mat if rational else flint.arb_mat
+        kind: Any = flint.fmpq_mat if rational else flint.arb_mat
         solution = kind(matrix.tolist()).solve(kind(right.tolist()))
         return np.array(solution.tolist(), dtype=object).reshape(right.shape)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,7 +11,7 @@ import numpy as np
 
 from theory.arithmetic import EXACT, FLOAT, Arithmetic
 
-Instance = Mapping[str, Any]
+Instance = dict[str, Any]
 Side = Callable[[Arithmetic, Instance], Any]
 
 # Floating point: sides may miss each other by this share, or by this much where both are next to 0.

@@ -124,7 +124,7 @@ def search(statement: Statement, seed: int, *, draws: int = 4096, steps: int = 2
         for which, pool in enumerate(kept):
             pool.add(scores[:, which], reals, uniforms)
         tried += batch
-    reals, uniforms = (np.concatenate([getattr(pool, part) for pool in kept]) for part in ("reals", "uniforms"))
+    reals, uniforms = (np.concatenate(both) for both in zip(*(pool.parameters() for pool in kept), strict=True))
     which = np.repeat([0, 1], batch // 2)
     reals, scores = climb(reals, uniforms, which, steps)
     for number, pool in enumerate(kept):
@@ -135,8 +135,8 @@ def search(statement: Statement, seed: int, *, draws: int = 4096, steps: int = 2
     # The climber keeps its -inf where there is no number that is larger.
     undefined = ~np.isfinite(seen)
     seen = np.where(undefined, np.inf, seen)
-    spread = tuple(float(q) for q in np.quantile(seen, [0.5, 0.95], method="lower"))
-    return Search(tried, int(undefined.sum()), float(seen.max()), spread, *one, *other)
+    middle, high = (float(q) for q in np.quantile(seen, [0.5, 0.95], method="lower"))
+    return Search(tried, int(undefined.sum()), float(seen.max()), (middle, high), *one, *other)
 
 
 class _Pool:
@@ -144,17 +144,24 @@ class _Pool:
 
     def __init__(self, size: int) -> None:
         self.size = size
-        self.scores: np.ndarray | None = None
+        self.found: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None
 
     def add(self, scores: np.ndarray, reals: np.ndarray, uniforms: np.ndarray) -> None:
-        if self.scores is not None:
-            scores = np.concatenate([self.scores, scores])
-            reals, uniforms = np.concatenate([self.reals, reals]), np.concatenate([self.uniforms, uniforms])
+        if self.found is not None:
+            before = zip(self.found, (scores, reals, uniforms), strict=True)
+            scores, reals, uniforms = (np.concatenate(pair) for pair in before)
         order = np.argsort(-np.nan_to_num(scores, nan=-np.inf), kind="stable")[: self.size]
-        self.scores, self.reals, self.uniforms = scores[order], reals[order], uniforms[order]
+        self.found = scores[order], reals[order], uniforms[order]
+
+    def parameters(self) -> tuple[np.ndarray, np.ndarray]:
+        """Reals and uniforms of all that are kept."""
+        assert self.found is not None
+        return self.found[1:]
 
     def best(self) -> tuple[float, np.ndarray, np.ndarray]:
-        return float(self.scores[0]), self.reals[0], self.uniforms[0]
+        assert self.found is not None
+        scores, reals, uniforms = self.found
+        return float(scores[0]), reals[0], uniforms[0]
 
 
 def _scores(xp: Arithmetic, statement: Statement, instance: Instance) -> Any:

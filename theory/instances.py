@@ -80,7 +80,8 @@ MODEL = Assumption(
 def from_smdp(smdp: SMDP) -> dict[str, Any]:
     """The instance of a decision model; terminal states pay nothing and lead nowhere, and nothing comes from there."""
     live = ~smdp.terminal
-    P = smdp.P.toarray().reshape(*smdp.R.shape, -1) if smdp.is_sparse else smdp.P
+    P: Any = smdp.P
+    P = P.toarray().reshape(*smdp.R.shape, -1) if smdp.is_sparse else P
     available = smdp.available.copy()
     available[0] |= smdp.terminal
     return {

@@ -194,9 +194,10 @@ def real_steps(steps: int, starts: tuple[str, ...] = ("free", "fixed")) -> Itera
     for name, model, trajectories in demonstrations():
         states, actions = (x[:steps] for x in trajectories[0])
         emission = scaled(model.policy[:, states, actions].T)
+        prior: Any = model.prior
         for start in starts:
             before = model.num_latents if start == "free" else 0
-            yield f"{name}, {start} start", {"keep": model.prior.keep, "start": before, "emission": emission}
+            yield f"{name}, {start} start", {"keep": prior.keep, "start": before, "emission": emission}
 
 
 def real_trees(steps: int) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -208,7 +209,8 @@ def real_trees(steps: int) -> Iterator[tuple[str, dict[str, Any]]]:
 
 def beginnings(trajectories: Trajectories, steps: int) -> Trajectories:
     """The first steps of every trajectory."""
-    pairs = [tuple(x[:steps] for x in trajectories[m]) for m in range(len(trajectories))]
+    whole = (trajectories[m] for m in range(len(trajectories)))
+    pairs = [(states[:steps], actions[:steps]) for states, actions in whole]
     return Trajectories.from_pairs(pairs, trajectories.num_states, trajectories.num_actions)
 
 

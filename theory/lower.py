@@ -26,13 +26,13 @@ _SETS = list(combinations([(0, 0), (0, 1), (1, 0), (1, 1)], 2))  # (block, optio
 _SEEN = [None, *product((0, 1), [{0}, {1}, {0, 1}])]
 
 
-def _is_good(chosen: tuple[tuple[int, int], ...], right: tuple[int, int]) -> bool:
+def _is_good(chosen: tuple[tuple[int, int], ...], right: tuple[int, ...]) -> bool:
     """Whether a set fails with probability less than σ = w/2, whatever options it has of which block."""
     inside = [[option for block, option in chosen if block == j] for j in (0, 1)]
     return sum((right[j] not in inside[j]) * 0.5 ** len(inside[j]) for j in (0, 1)) < 0.5
 
 
-_GOOD = np.array([[_is_good(chosen, right) for chosen in _SETS] for right in _RIGHT], dtype=int)
+_GOOD = np.array([[_is_good(chosen, right) for chosen in _SETS] for right in _RIGHT], dtype=np.int64)
 # Whether a demonstration can be seen; of a block, the other option is good or not with equal probability.
 _POSSIBLE = np.array([[s is not None and right[s[0]] in s[1] for s in _SEEN] for right in _RIGHT], dtype=int)
 _NOTHING = np.array([s is None for s in _SEEN], dtype=int)

@@ -7,10 +7,11 @@ takes each other one with ρ/(Z - 1).
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
+from ra3sim.abstraction import TemporalPrior
 from ra3sim.latent import posterior_policy
 from theory.arithmetic import Arithmetic
 from theory.bound import Assumption, Draw, Instance, Overstated, Statement, Without
@@ -88,16 +89,16 @@ def _real_thoughts() -> Iterator[tuple[str, Instance]]:
     """κ, ν and the gain of a new thought, as the posteriors of demonstrations have them."""
     for name, model, trajectories in demonstrations():
         table, _ = posterior_policy(model, trajectories)
-        latents = model.num_latents
+        latents, prior = model.num_latents, cast(TemporalPrior, model.prior)
         others = np.array([[z for z in range(latents) if z != before] for before in range(latents)])
         new = np.take_along_axis(table[:, :latents], others[None], -1)
         kappa = new.sum(-1)
         nu = new / kappa[..., None]
-        rows = {"keep": model.prior.keep, "kappa": kappa.ravel(), "nu": nu.reshape(-1, latents - 1)}
+        rows = {"keep": prior.keep, "kappa": kappa.ravel(), "nu": nu.reshape(-1, latents - 1)}
         # Of the posterior κ is the soft rule: the gain is what that rule makes it.
         odds = np.log(rows["kappa"] / (1 - rows["kappa"]))
         entropy = -(rows["nu"] * np.log(rows["nu"])).sum(-1)
-        yield name, rows | {"gain": odds + model.prior.price - entropy}
+        yield name, rows | {"gain": odds + prior.price - entropy}
 
 
 THINKING_KL = Statement(

@@ -229,7 +229,8 @@ def _wrong_counts(xp: Arithmetic) -> Instance:
 def _real_sequences() -> Iterator[tuple[str, Instance]]:
     for name, model, trajectories in demonstrations():
         states, actions = (np.stack(x) for x in zip(*((x[:4] for x in trajectories[m]) for m in (0, 1)), strict=True))
-        i = {"keep": model.prior.keep, "start": model.num_latents, "states": states, "actions": actions}
+        prior: Any = model.prior
+        i = {"keep": prior.keep, "start": model.num_latents, "states": states, "actions": actions}
         yield name, with_policy(i, model.policy)
 
 

@@ -169,7 +169,7 @@ def check_by_search(statement: Statement, budget: Budget, seed: int, found: Verd
 
 def check_real(statement: Statement, found: Verdict) -> None:
     """Instances of environments and programs that were not made for this."""
-    for name, instance in statement.real():
+    for name, instance in statement.real() if statement.real else ():
         found.tried += 1
         found.largest = max(found.largest, statement.ratio(instance))
         if not statement.holds(instance):

@@ -14,16 +14,16 @@ the size of the group (rollouts of the same trajectory), T the number of steps o
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar, cast
 
 import numpy as np
 
 from ra3sim import _store
-from ra3sim.abstraction.prior import TemporalPrior, ThoughtPrice
 
 Model = TypeVar("Model")
 Policy = TypeVar("Policy")
 Evidence = TypeVar("Evidence")
+Found = TypeVar("Found", covariant=True)  # evidence, where it only comes out
 
 
 class Step(NamedTuple):
@@ -48,7 +48,7 @@ class Step(NamedTuple):
     kappa: Any = None
 
 
-class Rollouts(Protocol[Evidence]):
+class Rollouts(Protocol[Found]):
     """G rollouts of each of I trajectories: the expert's actions stay, latents are drawn step by step.
 
     Attributes:
@@ -69,7 +69,7 @@ class Rollouts(Protocol[Evidence]):
         """The probability of thinking at the step that comes next, ``(I, G)``; only an E-step with ``lag`` asks."""
         raise ValueError(f"lag: {type(self).__name__} does not say how probable a thought is; use lag=0")
 
-    def evidence(self, weights: Any) -> Evidence:
+    def evidence(self, weights: Any) -> Found:
         """The latents that were drawn, weighted, for `World.fit`; ``weights (I, G)`` sum to 1 over the group."""
         ...
 
@@ -86,7 +86,7 @@ class World(Protocol[Model, Policy, Evidence]):
             `ThoughtPrice`: likelihood minus the price of thoughts, without an entropy term.
     """
 
-    prior: TemporalPrior | ThoughtPrice
+    prior: Any
 
     def init(self, seed: np.random.SeedSequence) -> tuple[Model, Policy]:
         """The model and the policy over latents to start from."""
@@ -107,7 +107,7 @@ class World(Protocol[Model, Policy, Evidence]):
         """
         ...
 
-    def improve(self, policy: Policy, rollouts: Rollouts[Evidence], whether: Any, what: Any, rate: float) -> Policy:
+    def improve(self, policy: Policy, rollouts: Any, whether: Any, what: Any, rate: float) -> Policy:
         """One step of gradient ascent along Σ whether·∇log q(think or act) + what·∇log q(new thought | think).
 
         Divided by the size of the group, the sum over rollouts estimates the gradient of the bound, summed over
@@ -115,7 +115,7 @@ class World(Protocol[Model, Policy, Evidence]):
         a free start has to be drawn: whether to think has no gradient there.
 
         Args:
-            rollouts: run to their end.
+            rollouts: what `rollouts` gave, run to their end.
             whether, what: advantages ``(I, G, T)``; `what` is 0 where the rollout did not think.
             rate: step size.
         """
@@ -143,9 +143,11 @@ class World(Protocol[Model, Policy, Evidence]):
 
     def save(self, folder: Path, model: Model, policy: Policy) -> None:
         """Write model and policy into an empty folder. Default: both are dicts of NumPy arrays."""
-        _store.write_arrays(folder / "model.npz", "model", model, {})
-        _store.write_arrays(folder / "policy.npz", "policy", policy, {})
+        arrays: Any
+        for kind, arrays in (("model", model), ("policy", policy)):
+            _store.write_arrays(folder / f"{kind}.npz", kind, arrays, {})
 
     def load(self, folder: Path) -> tuple[Model, Policy]:
         """Read what `save` wrote."""
-        return tuple(_store.read_arrays(folder / f"{kind}.npz", kind)[0] for kind in ("model", "policy"))
+        model, policy = (_store.read_arrays(folder / f"{kind}.npz", kind)[0] for kind in ("model", "policy"))
+        return cast(Model, model), cast(Policy, policy)

@@ -185,9 +185,10 @@ class Demonstrations:
         changed = [name for name, array in sorted(arrays.items()) if manifest["sha256"].get(name) != _digest(array)]
         if changed:
             raise ValueError(f"path: {path} is damaged, {changed[0]} is not what was written; write it again")
-        sizes = manifest["num_states"], manifest["num_actions"]
-        trajectories = Trajectories(*(arrays.pop(name) for name in ("states", "actions", "offsets")), *sizes)
-        return cls(trajectories, **arrays, **{name: manifest[name] for name in _ABOUT})
+        walked = {name: arrays.pop(name) for name in ("states", "actions", "offsets")}
+        trajectories = Trajectories(**walked, num_states=manifest["num_states"], num_actions=manifest["num_actions"])
+        recorded: dict[str, Any] = {**arrays, **{name: manifest[name] for name in _ABOUT}}
+        return cls(trajectories, **recorded)
 
     def _sizes(self) -> dict[str, int]:
         of = self.trajectories

@@ -74,7 +74,7 @@ def demonstrate(
     seen, done, paid, drawn, began, lengths, last, over = _run(chosen, which, policy, runs, steps, seed)
     kept = np.arange(seen.shape[1]) < lengths[:, None]
     offsets = np.concatenate([[0], np.cumsum(lengths)])
-    recorded = {}
+    recorded: dict[str, Any] = {}
     if options is not None:
         recorded = {"options": drawn[kept], "begins": began[kept], "option_names": options.names}
     return Demonstrations(
@@ -129,7 +129,7 @@ def _expert_policy(models: list[SMDP], expert: str, parameter: float | None) -> 
             first = np.argmax(Q >= best - 2 * tolerance, axis=1)
             weights = np.eye(model.num_options)[first] * ~model.terminal[:, None]
         weights /= np.maximum(weights.sum(1, keepdims=True), 1e-300)
-        if expert == "epsilon-greedy":
+        if parameter is not None and expert == "epsilon-greedy":
             weights = (1 - parameter) * weights + parameter * available / np.maximum(available.sum(1), 1)[:, None]
         policy.append(weights)
     return np.array(policy)

@@ -81,7 +81,7 @@ class StateGraph:
 
 def laplacian(adjacency: sp.csr_array | np.ndarray, normalised: bool) -> np.ndarray:
     """Of an undirected graph, dense ``(n, n)``: D - A, or I - D^(-1/2) A D^(-1/2) (Chung 1997, section 1.2)."""
-    dense = adjacency.toarray() if sp.issparse(adjacency) else adjacency
+    dense = sp.csr_array(adjacency).toarray()
     return csgraph.laplacian(dense, normed=normalised)
 
 

@@ -42,8 +42,9 @@ def find(mdp: MDP, num_options: int, *, seed: Any = 0, solver: str = "medians", 
     lengths = graph.lengths()
     if solver == "exact":
         ways = {pair: errand(mdp, *graph.states[list(pair)]) for pair in useful(lengths)}
-        chosen = best_shortcuts(lengths, [pair for pair, way in ways.items() if way is not None], num_options)
-        return join([ways[pair] for pair in chosen], "average_planning_time")
+        there = {pair: way for pair, way in ways.items() if way is not None}
+        chosen = best_shortcuts(lengths, list(there), num_options)
+        return join([there[pair] for pair in chosen], "average_planning_time")
     found: list[OptionSet] = []
     refused: set[tuple[int, int]] = set()
     for i, j in star(lengths, num_options // 2 + 1) if solver == "medians" else []:

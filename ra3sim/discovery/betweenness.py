@@ -68,7 +68,7 @@ def local_maxima(graph: StateGraph) -> list[int]:
     beaten[level[adjacent.row[between[adjacent.col] > between[adjacent.row] + SPECTRAL_TOLERANCE]]] = True
     first = np.unique(level, return_index=True)[1]
     maxima = [n for n in first if not beaten[level[n]] and len(first) > 1 and between[n] > SPECTRAL_TOLERANCE]
-    return sorted(maxima, key=lambda n: (-round(between[n] / SPECTRAL_TOLERANCE), n))
+    return sorted(maxima, key=lambda n: (-round(float(between[n]) / SPECTRAL_TOLERANCE), n))
 
 
 def _to_subgoal(mdp: MDP, graph: StateGraph, lengths: np.ndarray, node: int, size: int) -> OptionSet | None:

@@ -61,11 +61,11 @@ def find(
         if sweeps < 1:
             raise ValueError(f"sweeps: at least one, got {sweeps}")
         cover = greedy_cover if solver == "approximate" else exact_cover
-        centers = cover(given.matrix <= sweeps - 1, given.free > sweeps - 1)
-        if centers is None or len(centers) > num_options:
-            needed = "no" if centers is None else len(centers)
+        fewest = cover(given.matrix <= sweeps - 1, given.free > sweeps - 1)
+        if fewest is None or len(fewest) > num_options:
+            needed = "no" if fewest is None else len(fewest)
             raise ValueError(f"num_options: {needed} options make {sweeps} sweeps enough; allow more of either")
-        if not centers:
+        if not (centers := fewest):
             raise ValueError(f"sweeps: {sweeps} are enough without any option; ask for fewer")
     return join([given.option(mdp, center) for center in centers], "planning_time")
 

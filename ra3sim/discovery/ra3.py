@@ -72,9 +72,11 @@ def switch_probability(model: LatentModel, demonstrations: Trajectories) -> tupl
     r = (1 - α)/Z / (α + (1 - α)/Z), is the same under every posterior, so new draws = changes + r (arrivals - changes).
     A latent that never arrives somewhere ends there. α must be positive.
     """
+    assert isinstance(model.prior, TemporalPrior)
     again = (1 - model.prior.keep) / model.num_latents
     r = again / (model.prior.keep + again)
     found = expect(model.with_option_prior(), demonstrations).statistics
+    assert found.arrived is not None and found.ended is not None  # an option prior counts them
     arrived = np.maximum(found.arrived, 1e-300)
     share = np.where(found.arrived > 0, found.ended / arrived, 1.0)
     return found.counts.sum(-1), ((share - r) / (1 - r)).clip(0, 1)

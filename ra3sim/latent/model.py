@@ -103,7 +103,7 @@ class LatentModel:
 
     @classmethod
     def random(
-        cls, num_latents: int, num_states: int, num_actions: int, prior: Prior, seed: int, available: Any = None,
+        cls, num_latents: int, num_states: int, num_actions: int, prior: Prior, seed: Any, available: Any = None,
         concentration: float = 1.0,
     ) -> LatentModel:  # fmt: skip
         """Policies drawn from Dirichlet(concentration) over the available actions, ``available (S, A)``."""
@@ -191,6 +191,7 @@ class LatentModel:
         policy = _shares(counts + smoothing * (self.policy > 0), self.policy, -1)
         prior = self.prior
         if isinstance(prior, OptionPrior) and statistics.chosen is not None:
+            assert statistics.arrived is not None and statistics.ended is not None  # counted with what was chosen
             went_on = statistics.arrived - statistics.ended
             both = np.stack([statistics.ended, went_on.clip(0) + persistence]) + prior_smoothing
             old = np.stack([prior.termination, 1 - prior.termination])

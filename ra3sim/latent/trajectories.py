@@ -60,9 +60,7 @@ class Trajectories:
             object.__setattr__(self, name, _check.freeze(array.astype(np.int32)))
 
     @classmethod
-    def from_pairs(
-        cls, pairs: Iterable[tuple[Sequence[int], Sequence[int]]], num_states: int, num_actions: int
-    ) -> Trajectories:
+    def from_pairs(cls, pairs: Iterable[tuple[Any, Any]], num_states: int, num_actions: int) -> Trajectories:
         """From one ``(states, actions)`` a trajectory, of equal lengths."""
         pairs = [(np.asarray(s), np.asarray(a)) for s, a in pairs]
         if not pairs:
@@ -130,7 +128,7 @@ class Trajectories:
             FileNotFoundError, ValueError: no such file, or a damaged one.
         """
         arrays, sizes = _store.read_arrays(path, "Trajectories")
-        return cls(**arrays, **sizes)
+        return cls(**arrays, num_states=sizes["num_states"], num_actions=sizes["num_actions"])
 
     def __repr__(self) -> str:
         return f"<Trajectories: {len(self)}, {self.num_steps} steps, S={self.num_states}, A={self.num_actions}>"

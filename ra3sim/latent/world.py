@@ -59,7 +59,10 @@ class TableWorld(World[LatentModel, LatentPolicy, Any]):
             raise ValueError(f"held_out: over other (S, A) than the trajectories' {sizes}")
         if contexts not in ("history", "state"):
             raise ValueError(f"contexts: must be 'history' or 'state', got {contexts!r}")
+        if prior.num_latents is None:
+            raise ValueError("prior: latents of a table are counted; give num_latents")
         self.trajectories, self.prior, self.held_out = trajectories, prior, held_out
+        self.num_latents = prior.num_latents
         self.smoothing, self.prior_smoothing, self.persistence = smoothing, prior_smoothing, persistence
         self.learn_prior, self.exact_record = learn_prior, exact_record
         self.available = None if available is None else _check.bool_array("available", available, sizes, "sa")
@@ -69,7 +72,7 @@ class TableWorld(World[LatentModel, LatentPolicy, Any]):
     def init(self, seed: np.random.SeedSequence) -> tuple[LatentModel, LatentPolicy]:
         model = self.model
         if model is None:
-            Z, S, A = self.prior.num_latents, self.trajectories.num_states, self.trajectories.num_actions
+            Z, S, A = self.num_latents, self.trajectories.num_states, self.trajectories.num_actions
             model = LatentModel.random(Z, S, A, self.prior, seed, self.available)
         return model, LatentPolicy.from_prior(model, self.trajectories, self.contexts)
 
@@ -132,7 +135,7 @@ class TableWorld(World[LatentModel, LatentPolicy, Any]):
 
     @property
     def first_before(self) -> int:
-        return self.prior.num_latents if self.prior.start is None else int(self.prior.start)
+        return self.num_latents if self.prior.start is None else int(self.prior.start)
 
     def exact(self, model: LatentModel, batch: Any) -> tuple[Statistics, dict[str, float]]:
         if isinstance(self.prior, ThoughtPrice):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, TypeVar, cast
 
 import numpy as np
 
@@ -180,7 +180,7 @@ class Checked:
     }
 
     def __post_init__(self) -> None:
-        for field in fields(self):
+        for field in fields(cast(Any, self)):  # those of the learner
             if field.name in self._RANGES:
                 text, holds = self._RANGES[field.name]
                 value = getattr(self, field.name)

@@ -120,7 +120,9 @@ def _is_primitive(options: OptionSet) -> bool:
 
 def _distinct(mdps: Sequence[MDP]) -> tuple[list[tuple[sp.csr_array, np.ndarray]], np.ndarray]:
     """Different transition tables as rows and targets (terminal: top bit), and whose is whose ``(T,)``."""
-    tables, known, number = [], {}, np.empty(len(mdps), np.int64)
+    tables: list[tuple[sp.csr_array, np.ndarray]] = []
+    known: dict[Any, int] = {}
+    number = np.empty(len(mdps), np.int64)
     for task, mdp in enumerate(mdps):
         key: Any = (id(mdp.transitions), mdp.terminal.tobytes(), mdp.available.tobytes())
         if key not in known:

@@ -80,8 +80,7 @@ def evaluate_batch(models: SMDPBatch | Sequence[MDP | SMDP], tasks: Any, policie
     [2.0, 6.0, 2.25]
     """
     tasks, policies = np.asarray(tasks), np.asarray(policies)
-    if not isinstance(models, SMDPBatch):
-        models = [as_smdp(model) for model in models]
+    known_models = models if isinstance(models, SMDPBatch) else [as_smdp(model) for model in models]
     known = tasks.ndim == 1 and (tasks.dtype.kind in "iu" or not tasks.size)
     if not known or ((tasks < 0) | (tasks >= len(models))).any():
         raise ValueError(f"tasks: give the number of each policy's model, from 0 to {len(models) - 1}")
@@ -92,7 +91,7 @@ def evaluate_batch(models: SMDPBatch | Sequence[MDP | SMDP], tasks: Any, policie
         )
     values = np.empty(policies.shape[:2])
     for task in np.unique(tasks):
-        rows = _Rows.of(models, task)
+        rows = _Rows.of(known_models, int(task))
         lanes = np.flatnonzero(tasks == task)
         size = 1 if sp.issparse(rows.matrix) else max(1, _ENTRIES_AT_ONCE // max(1, policies.shape[1] ** 2))
         for part in np.split(lanes, range(size, len(lanes), size)):
@@ -118,8 +117,9 @@ class _Rows(NamedTuple):
     @staticmethod
     def of(models: SMDPBatch | Sequence[SMDP], task: int) -> _Rows:
         if isinstance(models, SMDPBatch):
-            stacks = (models.matrices, models.row_rewards, models.row_available, models.terminal, models.scales)
-            return _Rows(*(stack[task] for stack in stacks), *models.strides)
+            of = (models.matrices, models.row_rewards, models.row_available, models.terminal, models.scales)
+            matrix, rewards, available, terminal, scale = (stack[task] for stack in of)
+            return _Rows(matrix, rewards, available, terminal, scale, *models.strides)
         m = models[task]
         return _Rows(m.matrix, m.row_rewards, m.row_available, m.terminal, m.scale, m.state_stride, m.option_stride)
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from ra3sim.mdp import MDP
+from ra3sim.planning.batch import SMDPBatch
 from ra3sim.smdp import SMDP
 
 
@@ -67,7 +69,7 @@ def rounding_unit(terms: int) -> float:
     return (terms + 5) * 2.0**-53
 
 
-def report(model: SMDP, tolerance: float, **fields: object) -> Plan:
+def report(model: SMDP | SMDPBatch, tolerance: float, **fields: Any) -> Plan:
     """Build a plan, and say aloud if the tolerance was missed."""
     plan = Plan(converged=fields["value_bound"] <= tolerance, **fields)
     missed = int(np.size(plan.converged) - np.sum(plan.converged))

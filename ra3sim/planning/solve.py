@@ -99,28 +99,30 @@ def solve_batch(
     _check_count("threads", threads)
     if method not in METHODS[:3]:
         raise ValueError(f"method: unknown for a batch {method!r}; known are {', '.join(METHODS[:3])}")
-    if not isinstance(models, SMDPBatch):
-        models = [as_smdp(m) for m in models]
-        check_sizes(models)
+    if isinstance(models, SMDPBatch):
+        batch = models
+    else:
+        each = [as_smdp(m) for m in models]
+        check_sizes(each)
         if method == "auto":
-            models = [_without_zeros(m) for m in models]
-        if any(m.is_sparse for m in models):
-            options = {"tolerance": tolerance, "method": method, "max_iterations": max_iterations}
-            return _stack([solve(m, **options) for m in models])
-        models = SMDPBatch.stack(models)
+            each = [_without_zeros(m) for m in each]
+        if any(m.is_sparse for m in each):
+            options: dict[str, Any] = {"tolerance": tolerance, "method": method, "max_iterations": max_iterations}
+            return _stack([solve(m, **options) for m in each])
+        batch = SMDPBatch.stack(each)
     tolerance = check_tolerance(tolerance)
-    sweeps, lu = _dense_mode(method, models.num_states)
-    tasks, states = len(models), models.num_states
+    sweeps, lu = _dense_mode(method, batch.num_states)
+    tasks, states = len(batch), batch.num_states
     V = np.zeros((tasks, states))
     policy = np.full((tasks, states), -2)
     counts, numbers = np.empty((tasks, 2), np.int64), np.empty((tasks, 3))
-    rewards = row_rewards(models)
+    rewards = row_rewards(batch)
     unit = rounding_unit(states)
 
     def run(part: slice) -> None:
         _kernels.solve_batch_dense(
-            models.matrices[part], rewards[part], models.scales[part], *models.strides,
-            models.masses[part], unit, tolerance, sweeps, lu, max_iterations, V[part], policy[part], counts[part],
+            batch.matrices[part], rewards[part], batch.scales[part], *batch.strides,
+            batch.masses[part], unit, tolerance, sweeps, lu, max_iterations, V[part], policy[part], counts[part],
             numbers[part],
         )  # fmt: skip
 
@@ -132,7 +134,7 @@ def solve_batch(
         with ThreadPoolExecutor(threads) as pool:
             list(pool.map(run, parts))
     return report(
-        models, tolerance, values=V, policy=policy, iterations=counts[:, 0], residual=numbers[:, 0],
+        batch, tolerance, values=V, policy=policy, iterations=counts[:, 0], residual=numbers[:, 0],
         value_bound=numbers[:, 1], policy_loss_bound=numbers[:, 2],
         method=_dense_name(method, int(counts[:, 1].sum())) + ", batched",
     )  # fmt: skip
@@ -192,7 +194,7 @@ def _solve_sparse(model: SMDP, tolerance: float, method: str, V: np.ndarray, lim
     full_backup, roundings = backup(model, arrays), rounding_bound(model)
     TV = np.empty_like(V)
     policy = np.full(model.num_states, -2)
-    improve = {
+    improve: Any = {
         "auto": _Krylov,
         "policy iteration": _Exact,
         "modified policy iteration": _Sweeps,

@@ -56,7 +56,7 @@ def value_iteration(
         made += 1
         low, high = _range(*sweep(V, TV))
         V, TV = TV, V
-        if trace:
+        if history is not None:
             history.append(V.copy())
         shift_low, shift_high = _kernels.certificate(low, high, *masses)
         rounding = roundings(TV) / (1 - masses[1])

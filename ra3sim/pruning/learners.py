@@ -164,7 +164,8 @@ class _Search:
 
     def exact(self, limit: int | None) -> tuple[int, ...]:
         total = len(self.oracle.options)
-        cuts, witnesses = np.zeros((0, total), bool), []
+        cuts = np.zeros((0, total), bool)
+        witnesses: list[list[int]] = []
         while True:
             try:
                 kept = smallest_hitting_set(cuts, limit)

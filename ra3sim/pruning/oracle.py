@@ -62,7 +62,7 @@ class PruningOracle:
         """Whether it is plain that a set of options is worth its best member: a task is one decision in one state."""
         return bool(((self.family.start > 0).sum(1) == 1).all()) and self.gamma_bar == 0
 
-    def on(self, tasks: Sequence[int]) -> PruningOracle:
+    def on(self, tasks: Sequence[int] | np.ndarray) -> PruningOracle:
         """The same for some of the tasks."""
         chosen, models = [int(task) for task in tasks], self.models
         part = SMDPBatch(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -72,7 +72,7 @@ def blocks(k: int, m: int, sigma: float, count: int, seed: int) -> TaskFamily:
     transitions = np.zeros((2, k * m, 2))
     transitions[:, :, 1] = 1
     names = [f"block {j}, option {i}" + (", right" if i == drawn.right[j] else "") for j in range(k) for i in range(m)]
-    arguments = {"start": 0, "terminal": [1], "state_names": ["start", "end"], "action_names": names}
+    arguments: dict[str, Any] = {"start": 0, "terminal": [1], "state_names": ["start", "end"], "action_names": names}
     return TaskFamily(
         # One decision: the discount never comes to bear.
         [MDP(transitions, r, 0.0, name=_name(b, k), **arguments) for r, b in zip(rewards, drawn.block, strict=True)],

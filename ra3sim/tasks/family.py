@@ -50,7 +50,7 @@ class TaskFamily:
     weights: Any = None
     sampled: bool = False
     name: str = "tasks"
-    world: MDP | None = None
+    world: MDP = None  # type: ignore[assignment]  # None is replaced by the first task
 
     def __post_init__(self) -> None:
         mdps = tuple(self.mdps)

@@ -39,7 +39,7 @@ def goals_in_fourrooms(
     """
     grid = fourrooms_grid(size)
     empty = fourrooms(None, discount, slip=slip, size=size, start=start, sparse=sparse)
-    taken = np.flatnonzero(empty.start) if start is not None else []
+    taken = np.flatnonzero(empty.start if start is not None else [])
     if goals is None:
         chosen = np.setdiff1d(fourrooms_goals(size), taken).tolist()
     else:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import scipy.sparse as sp
 
 from ra3sim.envs import from_gymnasium
 from ra3sim.mdp import MDP
@@ -49,7 +50,7 @@ def taxi_rides(discount: float, *, sparse: bool | None = None, **kwargs: Any) ->
 def _within(table: MDP, states: np.ndarray, names: list[str]) -> MDP:
     """The MDP of states that no action leaves, dense; `MDP` refuses rows that lose mass."""
     pairs = (states[:, None] * table.num_actions + np.arange(table.num_actions)).ravel()
-    rows = table.rows()[pairs][:, states].toarray()
+    rows = sp.csr_array(table.rows())[pairs][:, states].toarray()
     return MDP(
         rows.reshape(len(states), table.num_actions, len(states)),
         table.rewards[states],

@@ -83,8 +83,8 @@ def make_tasks(world: LineWorld, words: np.ndarray, modes: np.ndarray, outputs: 
 def _programs(
     world: LineWorld, tasks: list[LineTask], lines: np.ndarray, skills: np.ndarray, comments: np.ndarray
 ) -> list[LineProgram]:
-    columns = (map(tuple, array.tolist()) for array in (lines, skills, comments))
-    return [LineProgram(*row, world) for row in zip(tasks, *columns, strict=True)]
+    rows = zip(tasks, lines.tolist(), skills.tolist(), comments.tolist(), strict=True)
+    return [LineProgram(task, tuple(one), tuple(two), tuple(three), world) for task, one, two, three in rows]
 
 
 def _rng(world: LineWorld, stream: int, seed: int) -> np.random.Generator:

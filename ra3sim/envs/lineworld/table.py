@@ -50,6 +50,10 @@ class LineTable:
     registers: np.ndarray = field(init=False, repr=False)  # (S, T, R)
     classes: np.ndarray = field(init=False, repr=False)  # (S,): phase * M + mode, where phase = position mod L
     state_names: tuple[str, ...] = field(init=False, repr=False)
+    _codes: list[np.ndarray] = field(init=False, repr=False)
+    _first: np.ndarray = field(init=False, repr=False)  # state of each position
+    _successors: np.ndarray = field(init=False, repr=False)  # (S, A), under mode 0 after each boundary
+    _turn: np.ndarray = field(init=False, repr=False)  # (S,): added once for each mode number of the next segment
 
     def __post_init__(self) -> None:
         world = self.world
@@ -57,7 +61,6 @@ class LineTable:
         codes, steps = self._explore()
         modes = [world.modes] * world.horizon + [1]
         sizes = np.array([len(code) for code in codes])
-        # First state of each position, and the successors (S, A) under mode 0 after each boundary.
         first = np.concatenate([[0], np.cumsum(sizes * modes)])
         mode = [np.repeat(np.arange(m), n) for m, n in zip(modes, sizes, strict=True)]
         successors, turn = [], []
@@ -73,7 +76,7 @@ class LineTable:
         ends = np.arange(first[-2], first[-1])
         successors.append(np.repeat(ends[:, None], world.lines, axis=1))
         turn.append(np.zeros(len(ends), np.int64))
-        put("position", _check.freeze(np.repeat(np.arange(world.horizon + 1), sizes * modes)))
+        put("position", _check.freeze(np.repeat(np.arange(world.horizon + 1), sizes * np.array(modes))))
         put("mode", _check.freeze(np.concatenate(mode)))
         every = np.concatenate([np.tile(code, m) for code, m in zip(codes, modes, strict=True)])
         put("registers", _check.freeze(self._decode(every)))
@@ -83,7 +86,7 @@ class LineTable:
         put("_codes", codes)
         put("_first", first)
         put("_successors", np.concatenate(successors))
-        put("_turn", np.concatenate(turn))  # added to the successor once for each mode number of the next segment
+        put("_turn", np.concatenate(turn))
 
     @property
     def num_states(self) -> int:
