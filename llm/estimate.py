@@ -221,6 +221,10 @@ def _rlvr(
     update = update_bytes(shape, rows * length, config.checkpointing, gpus, rows * config.max_new_tokens)
     how = f"{rows} completions of {config.max_new_tokens} tokens; `llm.cost.update_bytes`"
     memory.append(("an update, at its peak", how, update))
+    if gpus > 1 and config.held_out:
+        # Not while there is an update: what is more than it counts.
+        more = max(WIDE * shape.parameters - update, 0)
+        memory.append(("whole weights to measure with, float32", "4 P, less an update, which is over then", more))
     if config.vllm is None:
         drawn = config.completions // gpus
         size = HALF if config.dtype == "bfloat16" else WIDE

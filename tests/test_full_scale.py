@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -115,6 +118,33 @@ def test_every_file_of_settings_runs_in_small(path, tiny, data, tmp_path, capsys
     changed = [name for name, one in before.state_dict().items() if not torch.equal(one, weights[name])]
     # Programs that all fail teach nothing.
     assert changed or kind == "rlvr"
+
+
+@pytest.mark.slow
+def test_two_processes_run_the_papers_settings(tiny, data, tmp_path):
+    """As one does, by the command of the page, with sharded weights in bfloat16 and checkpointing."""
+    path, model = FOLDER / "midtrain-paper-llama-3.2-1b.toml", tiny("meta-llama/Llama-3.2-1B")
+    replaced = SMALL["midtrain"] | {"corpus": data["corpus"], "model": model}
+    words = [f"--{name.replace('_', '-')}={value}" for name, value in replaced.items()]
+    command = ["midtrain", "--config", str(path), *words, "--out"]
+    assert cli.main([*command, str(tmp_path / "one")]) == 0
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    env = {name: value for name, value in os.environ.items() if name not in ("WORLD_SIZE", "RANK", "LOCAL_RANK")}
+    env |= {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [*torchrun, "-m", "experiments.cli", *command, str(tmp_path / "two")],
+        cwd=FOLDER.parents[1], env=env, capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.count("results: ") == 1
+    one, two = (
+        [json.loads(line) for line in (tmp_path / name / "metrics.jsonl").read_text().splitlines()]
+        for name in ("one", "two")
+    )
+    for name in ("loss", "held_out_loss", "elbo"):
+        assert [record[name] for record in two] == pytest.approx([record[name] for record in one], rel=1e-2)
+    weights = [models.load(tmp_path / name / "model").model.state_dict() for name in ("one", "two")]
+    assert all((weights[1][name] - weight).abs().mean() < 1e-4 for name, weight in weights[0].items())
 
 
 @pytest.mark.parametrize("path", [path for path in FILES if kind_of(path) == "midtrain"], ids=lambda path: path.stem)
