@@ -185,7 +185,7 @@ class Sweep:
             done = runner.sweep(plans, self.runs, self.jobs or _cores(), self.fresh, cluster)
         found = [runs.Stored(one.folder) for one in done]
         print("\n".join(runs.table(runs.COLUMNS, list(runs.rows(found, registry)))))
-        print(f"results: {len(done)} runs in {self.runs}{os.sep}")
+        print(f"results: {len(done)} run{'s' * (len(done) != 1)} in {self.runs}{os.sep}")
         return 0
 
 

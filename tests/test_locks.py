@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import signal
 import subprocess
@@ -59,8 +60,6 @@ def test_a_lock_that_nobody_holds_is_no_lock(tmp_path):
 
 def test_a_file_that_its_holder_removed_is_not_locked(tmp_path, monkeypatch):
     """Opened before the holder gives it back, locked after: the lock would be on a file that is gone."""
-    import fcntl
-
     path, asked = tmp_path / "a.lock", []
     holder, late, third = Lock(path), Lock(path), Lock(path)
     assert holder.take()
@@ -115,53 +114,53 @@ def test_locked_parts_come_last(tmp_path):
     assert [one.part for one in found] == ["a"]
 
 
+@pytest.mark.slow
+def test_locked_parts_come_last_in_processes_too(tmp_path):
+    tasks = [task(tmp_path, part) for part in "abc"]
+    lock = tasks[0].run.lock("a")
+    assert lock.take()
+    found = processes.in_processes(tasks, 2, Ticker(3))
+    assert {next(found).part, next(found).part} == {"b", "c"}
+    assert not tasks[0].is_stored()
+    lock.release()
+    assert [one.part for one in found] == ["a"] and tasks[0].is_stored()
+
+
 @pytest.fixture(scope="module")
 def serial(tmp_path_factory):
     return runner.compute(plan(), tmp_path_factory.mktemp("serial"))
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(("jobs", "seed"), [((1, 1), 0), ((2, 1), 1)])
-def test_two_commands_of_which_one_is_killed(tmp_path, serial, jobs, seed):
-    moment = np.random.default_rng(seed).uniform(0.3, 1.0)
-    runs, log = tmp_path / "runs", tmp_path / "log"
-    log.touch()
+@pytest.fixture
+def begin(tmp_path):
+    """Starts the command with a number of jobs; all on one folder, with one log."""
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT)
+    (tmp_path / "log").touch()
     environment = {
         **os.environ,
-        fake_experiment.LOG: str(log),
+        fake_experiment.LOG: str(tmp_path / "log"),
         fake_experiment.SLOW: "0.3",
         "PYTHONPATH": f"{TESTS}{os.pathsep}{TESTS.parent}",
     }
-    script = tmp_path / "script.py"
-    script.write_text(SCRIPT)
     with contextlib.ExitStack() as stack:
-        first, second = (
-            stack.enter_context(
-                subprocess.Popen(
-                    [sys.executable, str(script), str(runs), str(count)],
-                    env=environment,
-                    stdout=subprocess.PIPE,
-                    stderr=subprocess.PIPE,
-                    text=True,
-                )
-            )
-            for count in jobs
-        )
-        for process in (first, second):
+
+        def start(jobs: int) -> subprocess.Popen:
+            command = [sys.executable, str(script), str(tmp_path / "runs"), str(jobs)]
+            pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+            process = stack.enter_context(subprocess.Popen(command, env=environment, **pipes))
             stack.callback(process.kill)
-            assert process.stdout.readline() == "here\n"
-        deadline = time.monotonic() + 60
-        while not log.read_text():
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
-        time.sleep(moment)
-        first.send_signal(signal.SIGKILL)
-        error = second.communicate(timeout=60)[1]
-        first.communicate(timeout=60)
-        assert second.returncode == 0, error
-    begun = [line.split(":")[0] for line in log.read_text().split()]
-    assert set(begun) == set(WALKS) and len(begun) <= len(WALKS) + jobs[0]
-    run = records.Run(plan().experiment, plan().config, runs)
+            return process
+
+        yield start
+
+
+def begun(folder: Path) -> list[str]:
+    """The parts, in the order in which somebody began to compute them."""
+    return [line.split(":")[0] for line in (folder / "log").read_text().split()]
+
+
+def assert_as(serial: dict, run: records.Run) -> None:
     for part, values in serial.items():
         stored = run.read(part)[0]
         assert stored.keys() == values.keys()
@@ -171,20 +170,29 @@ def test_two_commands_of_which_one_is_killed(tmp_path, serial, jobs, seed):
 
 
 @pytest.mark.slow
-def test_two_commands_share_out_the_work(tmp_path, serial):
+@pytest.mark.parametrize(("jobs", "seed"), [((1, 1), 0), ((2, 2), 1)])
+def test_two_commands_of_which_one_is_killed(tmp_path, serial, begin, jobs, seed):
+    first, second = map(begin, jobs)
+    assert first.stdout.readline() == second.stdout.readline() == "here\n"
+    deadline = time.monotonic() + 60
+    while not begun(tmp_path):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    time.sleep(np.random.default_rng(seed).uniform(0.3, 1.0))
+    first.send_signal(signal.SIGKILL)
+    error = second.communicate(timeout=60)[1]
+    assert second.returncode == 0, error
+    assert set(begun(tmp_path)) == set(WALKS) and len(begun(tmp_path)) <= len(WALKS) + jobs[0]
+    assert_as(serial, records.Run(plan().experiment, plan().config, tmp_path / "runs"))
+
+
+@pytest.mark.slow
+def test_two_commands_share_out_the_work(tmp_path, serial, begin):
     """Neither is killed: no part is computed twice, and both have all of them."""
-    runs, log = tmp_path / "runs", tmp_path / "log"
-    environment = {
-        **os.environ,
-        fake_experiment.LOG: str(log),
-        fake_experiment.SLOW: "0.3",
-        "PYTHONPATH": f"{TESTS}{os.pathsep}{TESTS.parent}",
-    }
-    (tmp_path / "script.py").write_text(SCRIPT)
-    command = [sys.executable, str(tmp_path / "script.py"), str(runs), "1"]
-    both = [subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL) for _ in range(2)]
-    assert [process.wait(timeout=60) for process in both] == [0, 0]
-    assert sorted(line.split(":")[0] for line in log.read_text().split()) == list(WALKS)
-    run = records.Run(plan().experiment, plan().config, runs)
-    assert all(np.array_equal(run.read(part)[0]["walk"], serial[part]["walk"]) for part in WALKS)
+    for process in [begin(1), begin(1)]:
+        error = process.communicate(timeout=60)[1]
+        assert process.returncode == 0, error
+    assert sorted(begun(tmp_path)) == list(WALKS)
+    run = records.Run(plan().experiment, plan().config, tmp_path / "runs")
+    assert_as(serial, run)
     assert not list(run.folder.glob("*.lock"))

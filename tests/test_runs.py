@@ -185,6 +185,15 @@ def test_data_that_no_command_would_read_is_stale(ra3, monkeypatch):
     assert of(other).state(REGISTRY) == runs.State("unknown: nothing says of which config", None)
 
 
+def test_verdicts_on_other_code_are_stale(tmp_path):
+    experiment = registry.load("tightness")
+    for source, words in ((None, "current, unfinished"), ("other code", "stale: of other code")):
+        config = experiment.config_class.preset("smoke")
+        run = records.Run(experiment, config if source is None else replace(config, source=source), tmp_path)
+        run.begin("a test")
+        assert of(run).state(registry.EXPERIMENTS).words == words
+
+
 def test_an_empty_folder_and_one_that_is_not_there(ra3):
     os.mkdir("runs")
     assert ra3("runs", "list")[1] == ["nothing is stored in runs"]
