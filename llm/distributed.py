@@ -14,7 +14,7 @@ from __future__ import annotations
 import copy
 import os
 from collections.abc import Callable, Mapping, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from accelerate import Accelerator, FullyShardedDataParallelPlugin, PartialState
@@ -65,7 +65,7 @@ def gather_objects(items: list[Item]) -> list[Item]:
 
 def on_main(act: Callable[[], Item]) -> Item:
     """What the main process gets when it does this; the others wait for it, and share in its error."""
-    outcome: tuple[Item | None, Exception | None] = None, None
+    outcome: tuple[Any, Exception | None] = None, None
     if is_main():
         try:
             outcome = act(), None

@@ -37,7 +37,7 @@ class Engine(Protocol):
     """Draws and scores under one set of weights."""
 
     def sample(
-        self, prefixes: Sequence[Sequence[int]], *, stop: np.ndarray, max_new_tokens: int, seeds: Sequence[int],
+        self, prefixes: Sequence[Sequence[int]], *, stop: np.ndarray, max_new_tokens: int, seeds: Sequence[Any],
         temperature: float = 1.0,
     ) -> list[Sample]:  # fmt: skip
         """Continue each prefix (one id or more) until a token with ``stop[id]`` (boolean ``(V,)``) or the limit.
@@ -49,6 +49,8 @@ class Engine(Protocol):
     def score(self, prefixes: Sequence[Sequence[int]], continuations: Sequence[Sequence[int]]) -> list[np.ndarray]:
         """Log-probability (float32, temperature 1) of each token of each continuation."""
         ...
+
+    version: int
 
     def sync(self, model: Any, version: int) -> None:
         """Use the weights of a transformers model from now on; ``version`` names them in errors and logs."""
@@ -66,7 +68,7 @@ class InProcess:
 
     @torch.no_grad()
     def sample(
-        self, prefixes: Sequence[Sequence[int]], *, stop: np.ndarray, max_new_tokens: int, seeds: Sequence[int],
+        self, prefixes: Sequence[Sequence[int]], *, stop: np.ndarray, max_new_tokens: int, seeds: Sequence[Any],
         temperature: float = 1.0,
     ) -> list[Sample]:  # fmt: skip
         check_requests(prefixes, seeds, max_new_tokens, temperature)
@@ -95,7 +97,7 @@ class InProcess:
         return [Sample(tuple(ids), tuple(values), end) for (ids, values), end in zip(found, ends, strict=True)]
 
     @torch.no_grad()
-    def score(self, prefixes: Sequence[Sequence[int]], continuations: Sequence[Sequence[int]]) -> list[np.ndarray]:
+    def score(self, prefixes: Sequence[Any], continuations: Sequence[Any]) -> list[np.ndarray]:
         check_requests(prefixes, continuations)
         session = Session(self.model, len(prefixes))
         rows = np.arange(len(prefixes))
@@ -105,6 +107,7 @@ class InProcess:
         chosen = rows[scored]
         if len(chosen):
             values = session.append(chosen, [continuations[row] for row in chosen])
+            assert values is not None
             for row, value in zip(chosen, values, strict=True):
                 found[row] = value
         return found
@@ -187,7 +190,7 @@ class Session:
         return slice(None) if len(rows) == len(self.lengths) else torch.from_numpy(rows).to(self.device)
 
     @torch.no_grad()
-    def append(self, rows: np.ndarray, chunks: Sequence[Any], score: bool = True) -> list[np.ndarray] | None:
+    def append(self, rows: np.ndarray, chunks: Any, score: bool = True) -> list[np.ndarray] | None:
         """Feed ``chunks[k]`` (one id or more) to row ``rows[k]``; rows ascend.
 
         Returns:
@@ -207,7 +210,7 @@ class Session:
                 ids[place, : sizes[k]] = chunks[k]
             values = self._feed(rows[group], ids, sizes[group], score)
             for place, k in enumerate(group):
-                found[k] = values[place, : sizes[k]] if score else None
+                found[k] = None if values is None else values[place, : sizes[k]]
         return found if score else None
 
     def _feed(self, rows: np.ndarray, ids: np.ndarray, sizes: np.ndarray, score: bool) -> np.ndarray | None:
@@ -319,18 +322,21 @@ class _Cache(Cache):
             self.room = reach + reach // 4
         self._chosen, self._positions, self._reach = rows, positions, reach
         self._everyone = isinstance(rows, slice)
-        self._index = torch.arange(self.rows, device=positions.device) if self._everyone else rows
+        self._index = torch.arange(self.rows, device=positions.device) if isinstance(rows, slice) else rows
 
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, layer_idx: int, *args: Any, **kwargs: Any
     ) -> tuple[torch.Tensor, torch.Tensor]:
         buffer = self.buffers[layer_idx]
         buffer.hold(key_states, self.rows, self.room)
+        assert buffer.keys is not None and buffer.values is not None
         where = (self._index[:, None], slice(None), self._positions)
         buffer.keys[where] = key_states.transpose(1, 2)
         buffer.values[where] = value_states.transpose(1, 2)
-        seen = (buffer.keys[:, :, : self._reach], buffer.values[:, :, : self._reach])
-        return seen if self._everyone else tuple(part.index_select(0, self._index) for part in seen)
+        keys, values = buffer.keys[:, :, : self._reach], buffer.values[:, :, : self._reach]
+        if self._everyone:
+            return keys, values
+        return keys.index_select(0, self._index), values.index_select(0, self._index)
 
     def select(self, index: torch.Tensor, used: int) -> None:
         own = torch.arange(len(index), device=index.device)

@@ -26,7 +26,9 @@ class NoThoughts:
     def run(
         self, world: TextWorld, model: Any, policy: Any, batch: Any, iteration: int, seed: np.random.SeedSequence
     ) -> EStepResult:
-        found = {int(number): (Annotation.of([None] * len(world.programs[number])),) for number in batch}
+        found: dict[int, tuple[Annotation, ...]] = {}
+        for number in map(int, batch):
+            found[number] = (Annotation.of([None] * len(world.programs[number])),)
         return EStepResult(Evidence(found, {"thoughts": 0.0}), policy, {"think": 0.0})
 
 

@@ -23,7 +23,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -136,10 +136,8 @@ class Run:
         path, own = model_path(config.model)
         module, tokenizer = models.load(path, dtype=getattr(torch, config.dtype), device=device)
         lineworld = config.problems.partition(":")[0] in LINEWORLDS
-        begin = config.begin
-        if begin == "auto":
-            begin = "bos" if own or lineworld else "tokenizer"
-        writer = Writer(module, tokenizer, begin)
+        auto: Literal["bos", "tokenizer"] = "bos" if own or lineworld else "tokenizer"
+        writer = Writer(module, tokenizer, auto if config.begin == "auto" else config.begin)
         for problem in self.problems:
             writer.check(problem.name, problem.prompt, self.sampling)
         self.folder.begin(str(device), {"problems": self.about.digest, "model": weights_digest(module)})
@@ -227,7 +225,7 @@ class Run:
         ]
         found = self.judge.verdicts(jobs)
         pairs = list(zip(records, found[: len(records)], found[len(records) :], strict=True))
-        sound = [(one, *both) for one, *both in pairs if all(verdict.counts for verdict in both)]
+        sound = [(one, raw, sanitised) for one, raw, sanitised in pairs if raw.counts and sanitised.counts]
         self.unjudged += len(pairs) - len(sound)
         verdicts.append(
             {"problem": one["problem"], "sample": one["sample"], "raw": asdict(raw), "sanitised": asdict(sanitised)}

@@ -89,12 +89,14 @@ def _lineworld(config: MidtrainConfig) -> Experts:
                 f"model: {config.model} knows {model.config.vocab_size} tokens, LineWorld has {size}; give 'lineworld'"
                 " or a model that was trained on it"
             )
+    assert config.lineworld is not None
     drawn = _drawn(world, config.lineworld, config.lineworld_programs(), config.seed)
     programs = text.programs(drawn)
     # Experts write no comments: what they meant are their segments' skills. Pretraining programs say it themselves.
     expert = config.lineworld in ("lineworld", "lineworld-held-out")
     meant = [one.skills if expert else one.comments for one in drawn]
-    intents = {number: (text.thoughts(skills),) for number, skills in enumerate(meant)}
+    intents: dict[int, tuple[Thoughts, ...]] = {}
+    intents |= {number: (text.thoughts(skills),) for number, skills in enumerate(meant)}
     monitor = None
     if config.measured:
         tasks = world.held_out_tasks(config.measured, config.seed)

@@ -143,7 +143,8 @@ def _dedent(line: str, indent: str) -> str:
 
 def _fixed_lines(lines: list[str], node: Any, indent: str) -> set[int]:
     """Numbers of the lines that begin inside a string and can't be moved without changing what it says."""
-    docstrings = {id(part.body[0].value) for part in ast.walk(node) if _has_docstring(part)}
+    parts: Any = ast.walk(node)
+    docstrings = {id(part.body[0].value) for part in parts if _has_docstring(part)}
     fixed: set[int] = set()
     for part in _strings(node):
         if part.end_lineno > part.lineno:

@@ -113,7 +113,7 @@ def _before(program: Program, thoughts: Thoughts, t: int) -> list[int]:
     """Ids of the prompt and the lines before t, with their thoughts."""
     ids = list(program.ids[: program.cuts[0]])
     for u in range(t):
-        if thoughts[u] is not None:
-            ids += [*program.opener(u), *thoughts[u], *program.closer[u]]
+        if (thought := thoughts[u]) is not None:
+            ids += [*program.opener(u), *thought, *program.closer[u]]
         ids += list(program.line(u))
     return ids

@@ -49,7 +49,7 @@ class Lines:
     """
 
     def __init__(self, tokenizer: Any, *, max_tokens: int | None = None) -> None:
-        backend = getattr(tokenizer, "backend_tokenizer", None)
+        backend: Any = getattr(tokenizer, "backend_tokenizer", None)
         if not hasattr(backend, "encode_special_tokens"):
             raise ValueError(f"tokenizer: needs a fast one, which knows offsets; {type(tokenizer).__name__} does not")
         if max_tokens is not None and max_tokens < 1:
@@ -126,7 +126,8 @@ class Lines:
         solid = np.concatenate([[0], np.cumsum(_solid(text))])
         content = solid[ends] > solid[starts]
         content[: cuts[0]] = False
-        split, marker, closer = np.zeros(len(lines), np.int64), np.full(len(lines), -1), [()] * len(lines)
+        split, marker = np.zeros(len(lines), np.int64), np.full(len(lines), -1)
+        closer: list[Thought] = [()] * len(lines)
         for t, line in enumerate(lines):
             row, first, start = rows.start[line], rows.first[line], starts[cuts[t]]
             space = text[start:first]

@@ -122,4 +122,4 @@ class LineWorldText:
             ]
             seeds = [np.random.SeedSequence([seed, first + k]) for k in range(len(part))]
             samples = engine.sample(prefixes, stop=stop, max_new_tokens=most, seeds=seeds, temperature=temperature)
-            yield from zip(part, (self.tokenizer.decode(sample.ids) for sample in samples), strict=True)
+            yield from zip(part, (self.tokenizer.decode(list(sample.ids)) for sample in samples), strict=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from peft import LoraConfig, inject_adapter_in_model
 from peft.tuners.lora import LoraLayer
@@ -36,8 +38,9 @@ def add_lora(model: nn.Module, rank: int, seed: int) -> None:
 
 def merged(model: nn.Module, state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """The state with every adapter added to its layer, under the layers' own names; without adapters, as it is."""
-    for name, layer in model.named_modules():
-        if isinstance(layer, LoraLayer):
+    for name, module in model.named_modules():
+        if isinstance(module, LoraLayer):
+            layer: Any = module  # of a kind that has `fan_in_fan_out`, as all that are made here
             down, up = (state.pop(f"{name}.lora_{half}.{ADAPTER}.weight") for half in "AB")
             delta = up.float() @ down.float() * layer.scaling[ADAPTER]
             weight = state.pop(f"{name}.base_layer.weight")

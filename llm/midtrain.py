@@ -35,9 +35,8 @@ from llm.mstep import NonFiniteLoss, TrainConfig
 from llm.program import Program
 from llm.rollouts import Proposals
 from llm.runs import RunFolder, RunStopped, writing
-from llm.shares import Shares
 from llm.tensorboard import Log
-from llm.world import Evidence, Rolled, TextModel, TextWorld, WorldConfig
+from llm.world import Evidence, TextModel, TextWorld, WorldConfig
 from ra3sim.em import RA3, RA3State
 
 __all__ = ["MidtrainConfig", "RunStopped", "midtrain"]
@@ -209,11 +208,12 @@ class WatchedWorld(TextWorld):
         return self._model.module
 
     def batch(self, iteration: int, seed: np.random.SeedSequence) -> np.ndarray:
-        self._number, self._start, self._counts = iteration, time.perf_counter(), []
+        self._number, self._start = iteration, time.perf_counter()
+        self._counts: list[Any] = []
         self._tell(0.0, "E-step")
         return super().batch(iteration, seed)
 
-    def rollouts(self, *args: Any, **options: Any) -> Rolled | Shares:
+    def rollouts(self, *args: Any, **options: Any) -> Any:
         found = super().rollouts(*args, **options)
         self._counts.append(found.counts)
         return found

@@ -60,7 +60,8 @@ def load(name: str | Path, *, dtype: torch.dtype = torch.float32, device: Any = 
     try:
         with torch.random.fork_rng(devices=[]):
             tokenizer = None if path.is_dir() and not _has_tokenizer(path) else AutoTokenizer.from_pretrained(**where)
-            model, report = AutoModelForCausalLM.from_pretrained(**where, **options, output_loading_info=True)
+            loaded: Any = AutoModelForCausalLM.from_pretrained(**where, **options, output_loading_info=True)
+            model, report = loaded
     except Exception as error:
         reason = f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}"[:300]
         if path.exists():
@@ -195,7 +196,8 @@ def tiny(
     if width % heads or (kind == "llama" and width // heads % 2):
         raise ValueError(f"width: must be an (even, for llama) multiple of {heads} heads, got {width}")
     # The special tokens that the configs name by default lie beyond a small vocabulary.
-    common = {"vocab_size": vocab_size, "bos_token_id": None, "eos_token_id": None, "tie_word_embeddings": tied}
+    common: dict[str, Any] = {"vocab_size": vocab_size, "tie_word_embeddings": tied}
+    common |= {"bos_token_id": None, "eos_token_id": None}
     if kind == "llama":
         config: Any = LlamaConfig(
             hidden_size=width, intermediate_size=8 * width // 3, num_hidden_layers=layers, num_attention_heads=heads,

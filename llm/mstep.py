@@ -107,6 +107,7 @@ class TrainConfig:
             return self.rate * (update + 1) / self.warmup
         if self.schedule == "constant":
             return self.rate
+        assert self.total is not None
         if update >= self.total:
             raise ValueError(f"total: the schedule ends after {self.total} updates, and this is one more; raise it")
         done = (update - self.warmup) / (self.total - self.warmup)
@@ -302,7 +303,7 @@ class Trainer:
         self.updates = state["updates"]
 
 
-def _blocks(model: Any) -> list[nn.Module]:
+def _blocks(model: Any) -> list[Any]:
     """The blocks that can be checkpointed.
 
     Raises:
@@ -321,7 +322,7 @@ def _blocks(model: Any) -> list[nn.Module]:
 
 
 @contextmanager
-def _checkpointing(blocks: list[nn.Module]) -> Iterator[None]:
+def _checkpointing(blocks: list[Any]) -> Iterator[None]:
     """Checkpoint these blocks. Only then: a block that does so refuses a cache, which rollouts need."""
     for block in blocks:
         block._gradient_checkpointing_func = partial(checkpoint, use_reentrant=False, preserve_rng_state=False)

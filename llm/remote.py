@@ -37,7 +37,7 @@ class SampledRollouts:
     """
 
     def __init__(
-        self, engine: Engine, programs: Sequence[Program], numbers: Sequence[int], group: int, closing: Any,
+        self, engine: Engine, programs: Sequence[Program], numbers: Any, group: int, closing: Any,
         proposals: Proposals, price: float, seed: np.random.SeedSequence, floor: float = 0.0, requests: int = 256,
         reward: Engine | None = None,
     ) -> None:  # fmt: skip
@@ -80,15 +80,16 @@ class SampledRollouts:
             log_prior = np.where(think, what - self.price, 0.0)
         else:
             log_prior = np.where(think, self.log_kappa[:, t] + what, self._log_act[:, t])
-        length = bonus = None
+        length: np.ndarray | None = None
+        bonus: np.ndarray | None = None
         if self.proposals.per_token:
             tokens = [max(program.lengths[t], 1) if t < len(program) else 1 for program in self.programs]
             length = np.repeat(np.array(tokens, float)[:, None], self.group, 1)
         if self.proposals.format_penalty:
             ill = [here and not (self.closed[b, t] and self.thoughts[b][t]) for b, here in enumerate(think)]
             bonus = -self.proposals.format_penalty * self._full(np.array(ill, float))
-        parts = map(self._full, (think, log_q, log_prior, self.log_likelihood[:, t]))
-        return Step(*parts, length, bonus, self._full(np.exp(self.log_kappa[:, t])))
+        drawn, q, prior, likelihood = map(self._full, (think, log_q, log_prior, self.log_likelihood[:, t]))
+        return Step(drawn, q, prior, likelihood, length, bonus, self._full(np.exp(self.log_kappa[:, t])))
 
     def select(self, ancestors: np.ndarray) -> None:
         raise ValueError("threshold: these rollouts can't be resampled; use Posterior(threshold=0)")
@@ -100,7 +101,7 @@ class SampledRollouts:
     def _full(self, values: np.ndarray) -> np.ndarray:
         return values.reshape(-1, self.group)
 
-    def _draw(self, t: int, numbers: Sequence[int], closing: np.ndarray, seed: np.random.SeedSequence) -> None:
+    def _draw(self, t: int, numbers: Any, closing: np.ndarray, seed: np.random.SeedSequence) -> None:
         """Decide and write before line t in every row, and append the line."""
         rows = [b for b in range(len(self.thoughts)) if self.mask[b // self.group, t]]
         able = [b for b in rows if self._program(b).marker[t] >= 0]

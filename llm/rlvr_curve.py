@@ -44,7 +44,7 @@ def measure(module: Any, inputs: Inputs, config: RLVRConfig) -> dict[str, float]
             f"held_out: the sandbox failed on {unjudged} of {len(found) * config.samples} programs; the last state is "
             "kept. Look after the machine, and give the same command again"
         )
-    counts = [int(sum(row)) for row in found]
+    counts = [sum(bool(one) for one in row) for row in found]
     samples = [config.samples] * len(found)
     return {f"pass@{k}": float(passk.pass_at_k(samples, counts, k).mean()) for k in config.k}
 
@@ -100,14 +100,16 @@ class Curve(TrainerCallback):
         self.config, self.inputs, self.folder, self.history, self.tell = config, inputs, folder, history, tell
         self._began = time.perf_counter()
 
-    def on_train_begin(self, args: Any, state: Any, control: Any, model: Any, **_: Any) -> None:
+    def on_train_begin(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
         self._began = time.perf_counter()
         if not self.history:
             self._add({"step": 0} | self._measured(model))
         self._write()
 
-    def on_log(self, args: Any, state: Any, control: Any, model: Any, logs: dict[str, Any], **_: Any) -> None:
-        if "loss" not in logs:  # the words of parting
+    def on_log(
+        self, args: Any, state: Any, control: Any, model: Any = None, logs: dict[str, Any] | None = None, **_: Any
+    ) -> None:
+        if not logs or "loss" not in logs:  # the words of parting
             return
         step = state.global_step // self.config.updates
         record = record_of(step, logs)

@@ -119,8 +119,10 @@ class Trainer(GRPOTrainer):
     def _until_stop(self, ids: list[int]) -> int:
         """Tokens up to the one that completes the first stop sequence; all, if there is none."""
 
+        tokenizer: Any = self.processing_class
+
         def stopped(count: int) -> bool:
-            text = self.processing_class.decode(ids[:count], clean_up_tokenization_spaces=False)
+            text = tokenizer.decode(ids[:count], clean_up_tokenization_spaces=False)
             return any(stop in text for stop in self.stop_sequences)
 
         if not stopped(len(ids)):
@@ -134,7 +136,7 @@ class Trainer(GRPOTrainer):
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         step = self.state.global_step // self.choices.updates
         kept = f"the state after step {_last(self.states)} is kept" if saved(self.states) else "nothing is kept"
-        folder = Path(self.args.output_dir)
+        folder = Path(str(self.args.output_dir))
         with writing(self.states.parent, kept):
             if distributed.is_main():
                 shutil.rmtree(folder, ignore_errors=True)
@@ -200,6 +202,7 @@ def arguments(config: RLVRConfig, states: Path) -> GRPOConfig:
     process = distributed.process()
     on_cpu = process.device.type == "cpu"
     served: dict[str, Any] = {}
+    checkpointing: dict[str, Any] = {_CHECKPOINTING: config.checkpointing}
     if config.vllm is not None:
         served = {"use_vllm": True, "vllm_mode": "server", "vllm_server_base_url": config.vllm}
     accumulated = config.accumulated(process.num_processes)
@@ -227,7 +230,7 @@ def arguments(config: RLVRConfig, states: Path) -> GRPOConfig:
         weight_decay=config.weight_decay,
         max_grad_norm=config.clip,
         bf16=config.dtype == "bfloat16",
-        **{_CHECKPOINTING: config.checkpointing},
+        **checkpointing,
         seed=config.seed,
         use_cpu=on_cpu,
         ddp_find_unused_parameters=False,

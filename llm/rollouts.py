@@ -74,7 +74,7 @@ class TextRollouts:
     """
 
     def __init__(
-        self, policy: Any, reward: Any, programs: Sequence[Program], numbers: Sequence[int], group: int,
+        self, policy: Any, reward: Any, programs: Sequence[Program], numbers: Any, group: int,
         closing: torch.Tensor, proposals: Proposals, price: float, seed: np.random.SeedSequence,
         floor: float = 0.0,
     ) -> None:  # fmt: skip
@@ -230,6 +230,7 @@ class TextRollouts:
         if reward is not policy:
             chunks = [[m, *self.thoughts[b][t]] for b, m in zip(rows.tolist(), markers[:, 0].tolist(), strict=True)]
             values = reward.append(rows, chunks)
+            assert values is not None
             log_p += [value[1:].sum() for value in values]
             log_p += self._log_event(reward.logits[reward.index(rows)], torch.zeros(len(rows)), closed)
         return log_q, log_p
@@ -251,10 +252,11 @@ class TextRollouts:
             for session in self._sessions[:-1]:
                 session.append(rows, chunks, score=False)
         values = self._sessions[-1].append(rows, chunks)
+        assert values is not None
         masks = [
             line.content_thought[t] if new else line.content_act[t] for line, new in zip(lines, think, strict=True)
         ]
-        found = np.array([value[mask].sum() for value, mask in zip(values, masks, strict=True)], float)
+        found = np.array([value[mask].sum() for value, mask in zip(values, masks, strict=True)], np.float64)
         # To act is a decision of its own: the line is scored given that no thought came.
         decided = np.array([line.decided[t] for line in lines]) & ~think
         return found - np.where(decided, log_act, 0)
@@ -285,7 +287,8 @@ class _Line:
             parts[2].append(content[split:])
             parts[3].append(np.concatenate([np.zeros(len(closer), bool), content]))
             parts[4].append(bool(program.marker[t] >= 0 and content[split]))
-        return _Line(*parts, program.lengths)
+        act, thought, content_act, content_thought, decided = parts
+        return _Line(act, thought, content_act, content_thought, decided, program.lengths)
 
 
 def _uniforms(

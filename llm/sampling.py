@@ -156,7 +156,7 @@ class Writer:
         session.select(owner)
         seeds = [seed for request in requests for seed in request.seeds]
         uniforms = np.array([np.random.default_rng(seed).random(sampling.max_tokens) for seed in seeds])
-        stops = [_Stop(self.tokenizer, requests[k].stop) for k in owner]
+        stops = [_Stop(self.tokenizer, requests[k].stop) for k in owner.tolist()]
         found: list[list[int]] = [[] for _ in owner]
         ended = ["length"] * len(owner)
         rows = np.arange(len(owner))

@@ -150,12 +150,12 @@ def compare(one: Path, other: Path, seed: int = 0) -> list[Compared]:
     compared = []
     for k in ks:
         for way in WAYS:
-            values = [
+            first, second = (
                 pass_at_k([results["samples"]] * len(names), [results["by_problem"][name][way] for name in names], k)
                 for results in found
-            ]
-            estimates = [interval(value, seed) for value in values]
-            compared.append(Compared(k, way, *estimates, difference(*values, seed)))
+            )
+            both = difference(first, second, seed)
+            compared.append(Compared(k, way, interval(first, seed), interval(second, seed), both))
     return compared
 
 

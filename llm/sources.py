@@ -248,7 +248,7 @@ def _package_licence(top: str, origin: Path) -> str | None:
     names = importlib.metadata.packages_distributions().get(top)
     if not names:
         return "PSF-2.0" if origin.is_relative_to(sysconfig.get_path("stdlib")) else None
-    about = importlib.metadata.metadata(names[0])
+    about: Any = importlib.metadata.metadata(names[0])
     said = about.get("License-Expression") or (about.get("License") or "").strip()
     if said and "\n" not in said:
         return said

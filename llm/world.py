@@ -231,12 +231,13 @@ class TextWorld(World[TextModel, TextModel, Evidence]):
     def rollouts(
         self, model: TextModel, policy: TextModel, batch: np.ndarray, group: int, seed: np.random.SeedSequence,
         floor: float = 0.0,
-    ) -> Rolled | Shares:  # fmt: skip
+    ) -> Any:  # fmt: skip
+        """A `Rolled`, or the `Shares` of several processes."""
         thinker = policy.current()
         reward = self.base
         if self.config.reward == "step":
             reward = model.current() if self._fixed is None else self._fixed
-        batch_of_own = np.array(distributed.share(batch))
+        batch_of_own = np.array(distributed.share(batch.tolist()), np.int64)
         if self.config.engine == "session":
             own: Rolled = SessionRolled(self, thinker, reward, batch_of_own, group, seed, floor)
         else:
@@ -344,6 +345,21 @@ class TextWorld(World[TextModel, TextModel, Evidence]):
 class Rolled:
     """What the rollouts of a `TextWorld`'s batch are beside rollouts: evidence, and rows for the policy gradient."""
 
+    # Of the rollouts that it is mixed into (`TextRollouts`, `SampledRollouts`).
+    programs: Any
+    thoughts: Any
+    latents: Any
+    closed: Any
+    mask: Any
+    group: Any
+    counts: Any
+    credit: Any
+    log_kappa: Any
+    log_likelihood: Any
+    step: Any
+    select: Any
+    think_probability: Any
+
     def _begin_batch(self, world: TextWorld, batch: np.ndarray, seed: np.random.SeedSequence) -> list[Program]:
         self.world, self.batch, self._evidence_seed = world, batch, seed
         return [world.programs[number] for number in batch]
@@ -449,5 +465,5 @@ def digest(arrays: Sequence[np.ndarray]) -> str:
     found = hashlib.sha256()
     for array in arrays:
         found.update(f"{array.dtype}{array.shape}".encode())
-        found.update(np.ascontiguousarray(array))
+        found.update(np.ascontiguousarray(array).data)
     return found.hexdigest()[:12]

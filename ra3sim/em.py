@@ -255,7 +255,7 @@ class RA3:
     """The EM loop over a `World` (see `ra3sim.abstraction.interface`).
 
     Args:
-        world: trajectories and models.
+        world: trajectories and models, a `World`.
         estep: "exact", "policy_gradient" or "posterior" with its default settings, or an instance with others, such as
             ``Posterior(candidates=32)``.
         seed: of everything that is drawn.
@@ -264,7 +264,7 @@ class RA3:
         ValueError: an unknown E-step.
     """
 
-    world: World
+    world: Any
     estep: Any = "exact"
     seed: int = 0
 
@@ -338,7 +338,7 @@ class RA3:
         return f"{self.estep!r}, seed={self.seed}, {self.world.describe()}"
 
 
-def run_rollouts(rollouts: Rollouts) -> tuple[Step, Any]:
+def run_rollouts(rollouts: Any) -> tuple[Step, Any]:
     """Run rollouts to their end: a `Step` of arrays ``(I, G, T)``, and the mask ``(I, 1, T)``."""
     steps = [rollouts.step(t) for t in range(rollouts.mask.shape[-1])]
     return _stack(steps), rollouts.mask[:, None, :]
@@ -360,7 +360,7 @@ class SMC(NamedTuple):
     resampled: Any
 
 
-def run_smc(rollouts: Rollouts, uniforms: np.ndarray, *, threshold: float = 0.5, lag: float = 0.0) -> SMC:
+def run_smc(rollouts: Any, uniforms: np.ndarray, *, threshold: float = 0.5, lag: float = 0.0) -> SMC:
     """Sequential Monte Carlo over the rollouts of each trajectory; they are selected on the way.
 
     Args:

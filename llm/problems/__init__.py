@@ -20,7 +20,9 @@ What can be loaded; PATH is a file, or the name of a data set of the hub (``NAME
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from typing import Any
 
 from llm.problems import evalplus, humaneval, lineworld, mbpp, own, stdio
 from llm.problems.expected import Broken, Prepared, prepare
@@ -31,7 +33,7 @@ from llm.problems.problem import Problem
 __all__ = ["BENCHMARKS", "Broken", "Judge", "Malformed", "Prepared", "Problem", "load", "prepare"]
 
 # How a record becomes a problem, and the split of the data set.
-_MAKERS = {
+_MAKERS: dict[str, tuple[Callable[[Mapping[str, Any]], Problem], str]] = {
     "humaneval": (humaneval.problem, "test"),
     "humaneval+": (evalplus.humaneval, "test"),
     "mbpp+": (evalplus.mbpp, "test"),

@@ -115,8 +115,9 @@ def folder_of(cache: Path | None = None) -> Path:
 
 
 def _run(problem: Problem, sandbox: Sandbox, folder: Path) -> Problem | Broken:
-    limits, check, answers = Limits(seconds=4 * PATIENCE, cpu_seconds=PATIENCE), problem.check, None
-    program = problem.reference_program
+    limits, check = Limits(seconds=4 * PATIENCE, cpu_seconds=PATIENCE), problem.check
+    program, answers = problem.reference_program, None
+    assert program is not None  # those without a reference are not run
     if isinstance(check, Reference):
         try:
             answers = sandbox.results(program, check.entry_point, check.calls, limits)
@@ -144,6 +145,7 @@ def _ready(problem: Problem, answers: list[Any] | None, verdict: Verdict) -> Pro
         return Broken(problem.name, verdict.outcome, verdict.detail)
     check = problem.check
     if isinstance(check, Reference):
+        assert answers is not None  # it passed, so it gave some
         check = oracles.check(check.entry_point, check.calls, answers, check.atol, check.oracle)
     seconds = problem.seconds
     if seconds is None:

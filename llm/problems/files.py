@@ -159,7 +159,7 @@ def field(record: Mapping[str, Any], kind: type, *names: str, default: Any = _MI
             continue
         if not isinstance(value, kind):
             raise Wrong(f"{name!r} must be a {kind.__name__}, not a {type(value).__name__}")
-        if kind is str and "\0" in value:
+        if isinstance(value, str) and "\0" in value:
             raise Wrong(f"{name!r} holds a NUL")
         return value
     if default is _MISSING:

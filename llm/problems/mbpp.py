@@ -125,6 +125,7 @@ def _check(code: str, tests: Sequence[str], setup: str) -> tuple[CodeTests, str,
 
 def _passes_names(test: str) -> bool:
     """Whether what is compared calls something with a name, rather than with values."""
+    statement: Any
     (statement,) = ast.parse(test.strip()).body
     left = statement.test.left if isinstance(getattr(statement, "test", None), ast.Compare) else statement
     calls = [node for node in ast.walk(left) if isinstance(node, ast.Call)]

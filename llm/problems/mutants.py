@@ -16,7 +16,7 @@ from typing import Any
 from llm.problems.problem import Problem
 from llm.sandbox import CallTests, CodeTests
 
-CONSTANTS = (None, True, False, 0, 1, "", [])
+CONSTANTS: tuple[Any, ...] = (None, True, False, 0, 1, "", [])
 # Integers of a solution that are changed, from its first line on.
 PLACES = 3
 

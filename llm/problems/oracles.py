@@ -34,7 +34,7 @@ _SOURCES = {
 }
 # Those that the sandbox has itself.
 _RULES = {None: "equal", "as sets": "set", "zero of a polynomial": "root"}
-RULES = frozenset({*_SOURCES, *_RULES} - {None})
+RULES = frozenset(rule for rule in (*_SOURCES, *_RULES) if rule is not None)
 
 
 def check(

@@ -68,7 +68,8 @@ def probe() -> list[Offer]:
 
 def table(offers: list[Offer]) -> str:
     """For people."""
-    lines, still = [], ()
+    lines: list[str] = []
+    still: tuple[str, ...] = ()
     for one in offers:
         state = f"no: {one.missing}" if one.missing else f"yes; {_said(one.about)}"
         lines.append(f"{one.level:<18}{state}")

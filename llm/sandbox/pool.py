@@ -118,9 +118,9 @@ class Sandbox:
             ValueError: it fails on one, which the message names.
         """
         limits = limits or self.limits
-        calls = tuple(map(tuple, calls))
-        CallTests(entry_point, calls, (None,) * len(calls))  # refuses what can't be sent
-        asked = ["results", entry_point, [wire.dumps(list(call)) for call in calls]]
+        asked_for = tuple(tuple(call) for call in calls)
+        CallTests(entry_point, asked_for, (None,) * len(asked_for))  # refuses what can't be sent
+        asked = ["results", entry_point, [wire.dumps(list(call)) for call in asked_for]]
         found = self._decide(_job(program, limits, wire.dumps(asked)), limits.seconds)
         if found["outcome"] != "passed":
             raise ValueError(f"program: {found['outcome']} ({found.get('detail', '')}); give one that works")

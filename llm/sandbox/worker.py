@@ -97,7 +97,8 @@ class Worker:
 def _start(name: str, arguments: list[Any], *sockets: socket.socket) -> subprocess.Popen:
     program = _BOOT.format(str(HERE), name, name, ", ".join(map(repr, arguments)))
     return subprocess.Popen(
-        [sys._base_executable, *_FLAGS, "-c", program],
+        # Not that of the virtual environment.
+        [sys._base_executable, *_FLAGS, "-c", program],  # type: ignore[attr-defined]  # undocumented, but there
         stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         pass_fds=[one.fileno() for one in sockets], start_new_session=True, cwd="/",
         env={"PYTHONHASHSEED": "0", "PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8", "MALLOC_ARENA_MAX": "2"},

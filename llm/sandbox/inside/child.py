@@ -109,7 +109,7 @@ def _script(program: str | bytes) -> None:
     import atexit
     import threading
 
-    threading._shutdown()
+    threading._shutdown()  # type: ignore[attr-defined]  # the interpreter's own, and what it does at its end
     atexit._run_exitfuncs()
     for stream in (sys.stdout, sys.stderr):
         try:
@@ -121,7 +121,7 @@ def _script(program: str | bytes) -> None:
 
 def _module(name: str) -> dict[str, Any]:
     module = types.ModuleType(name)
-    module.__builtins__ = builtins
+    module.__dict__["__builtins__"] = builtins
     sys.modules[name] = module
     sys.argv = ["program.py"]
     return module.__dict__

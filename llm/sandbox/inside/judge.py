@@ -75,7 +75,8 @@ class Judge:
         self, program: Any, limits: dict[str, Any], name: str, calls: list[str], expected: list[str], atol: float,
         rule: str,
     ) -> dict[str, Any]:  # fmt: skip
-        session, found, k = Session(self._zygote, program, limits), {"outcome": "passed"}, 0
+        session, k = Session(self._zygote, program, limits), 0
+        found: dict[str, Any] = {"outcome": "passed"}
         with session:
             try:
                 asked = 0
@@ -95,6 +96,7 @@ class Judge:
                     found |= {"test": k, "seen": _seen(reply)}
                     break
             except Over:
+                assert session.outcome is not None
                 found = {"outcome": session.outcome.outcome, "detail": session.outcome.detail, "test": k}
         return _with_costs(found, session)
 
@@ -111,6 +113,7 @@ class Judge:
                 except Over:
                     pass
             outcome = session.outcome
+            assert session.ended is not None  # the block waits for that
             if outcome is None and session.ended.status:
                 outcome = of_end(session.ended)
             elif outcome is None:
@@ -131,7 +134,8 @@ class Judge:
 
     def _results(self, program: Any, limits: dict[str, Any], name: str, calls: list[str]) -> dict[str, Any]:
         """What the program returns for calls, as text each, in ``results``."""
-        session, results = Session(self._zygote, program, limits), []
+        session = Session(self._zygote, program, limits)
+        results: list[str] = []
         found: dict[str, Any] = {"outcome": "passed"}
         with session:
             try:
@@ -277,6 +281,7 @@ def _short(value: Any) -> str:
 
 def _with_costs(found: dict[str, Any], session: Session) -> dict[str, Any]:
     ended = session.ended
+    assert ended is not None
     costs = {"seconds": ended.seconds, "cpu_seconds": ended.cpu_seconds, "peak_memory": ended.peak_memory}
     return {**costs, "dirty": ended.dirty, **found}
 

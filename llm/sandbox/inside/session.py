@@ -8,7 +8,7 @@ import select
 import signal
 import socket
 import time
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 from . import control, wire
 
@@ -152,7 +152,7 @@ class Session:
             if tag == "l" and type(kind) is str and type(told) is str:
                 self.outcome = Outcome(of_exception(kind), f"{kind}: {told}"[:300])
 
-    def _give_up(self, outcome: str, detail: str) -> None:
+    def _give_up(self, outcome: str, detail: str) -> NoReturn:
         if self.outcome is None:
             self.outcome = Outcome(outcome, detail)
         raise Over

@@ -37,7 +37,7 @@ def main(number: int, layers_wanted: tuple[str, ...], scratch: str, scratch_byte
     """Serve orders that come on the socket of this number until it is closed."""
     link = socket.socket(fileno=number)
     _preload()
-    builtins.exit = builtins.quit = _exit
+    vars(builtins).update(exit=_exit, quit=_exit)
     # What the compiler makes once is made here, and not in every child.
     exec(compile(_WARM, "<warm>", "exec"), {})
     try:
