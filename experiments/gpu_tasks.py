@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 Found = dict[str, Any]
 
@@ -52,7 +52,7 @@ SIZES = {
 class Work:
     """What a task is given."""
 
-    dtype: str
+    dtype: Literal["float32", "bfloat16"]
     device: str
     model: str
     size: Size
