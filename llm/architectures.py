@@ -4,7 +4,7 @@
 >>> one.parameters
 1235814400
 >>> one.shrunk(vocabulary=300).parameters
-95616
+89152
 """
 
 from __future__ import annotations
