@@ -15,12 +15,12 @@ from pathlib import Path
 from experiments import paper_claims, style
 from experiments.evidence import Figures, Found, NoData
 from experiments.paper_claims import TABLES, Claim
-from experiments.verdicts import HOLDS, IN_PART, NOT, OPEN, UNTESTABLE
+from experiments.verdicts import HOLDS, IN_PART, MISSING, NOT, OPEN, UNTESTABLE
 from ra3sim import _store
 
 COLUMNS = ("claim", "source", "where", "measured", "seeds", "verdict", "why", "command", "run")
 SHOWN = ("claim", "source", "where", "measured", "seeds", "verdict", "command", "run")
-VERDICTS = (HOLDS, IN_PART, NOT, OPEN, UNTESTABLE)
+VERDICTS = (HOLDS, IN_PART, NOT, OPEN, UNTESTABLE, MISSING)
 BEGIN, END = "<!-- claims: begin -->", "<!-- claims: end -->"
 # Experiments that judge claims of their own, beyond those of the paper.
 DETAILS = ("discovery", "posttraining", "midtrain", "rlvr")
@@ -30,7 +30,8 @@ LEGEND = """Judged by `ra3 claims` from the results in this folder; brackets are
 * **holds**: every comparison bears it out, its interval being on the claim's side. **holds in part**: some do.
 * **not reproduced**: none does, and one at least is on the other side.
 * **not decided**: the intervals are too wide to tell.
-* **not testable here**: it takes what this project's machines don't have.
+* **not testable here**: it takes what this project's machines don't have. **not computed**: these results are of a
+  smaller study.
 
 *tables*: finite MDPs, exact. *LineWorld*: a small language model, from scratch, on a made-up language with known
 intents. *SmolLM2*: a real model of 135 M weights on the standard library, on a CPU. *GPU*: models of 1 to 8 billion
@@ -132,8 +133,8 @@ def details(figures: Figures) -> str:
             counts = Counter(row["verdict"] for row in figures.rows(f"{name}-claims"))
         except NoData:
             continue
-        lines.append([f"[{name}]({name}-claims.md)", counts.total(), *(counts[one] for one in VERDICTS[:-1])])
-    return style.markdown(("experiment", "claims", *VERDICTS[:-1]), lines).strip()
+        lines.append([f"[{name}]({name}-claims.md)", counts.total(), *(counts[one] for one in VERDICTS[:-2])])
+    return style.markdown(("experiment", "claims", *VERDICTS[:-2]), lines).strip()
 
 
 def _judge(claim: Claim, figures: Figures) -> Row:
@@ -145,8 +146,8 @@ def _judge(claim: Claim, figures: Figures) -> Row:
         found = claim.judge(figures)
     except NoData as missing:
         # Data of another preset, say, do not have every row.
-        command = f"ra3 reproduce {claim.experiment}"
-        found = Found("", UNTESTABLE, "", f"not computed here ({missing})")
+        command = _command(claim, None)
+        found = Found("", MISSING, "", f"the results have no such data ({missing})")
     return Row(claim.text, claim.source, claim.where, found.text, found.seeds, found.verdict, found.why, command, run)
 
 

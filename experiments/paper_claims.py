@@ -69,7 +69,8 @@ def _statements(*names: str) -> Callable[[Figures], Found]:
     return judge
 
 
-def _share(figures: Figures, quantity: str, variant: str, N: int = 50, study: str = "methods") -> Interval:
+def _share(figures: Figures, quantity: str, variant: str, study: str = "methods") -> Interval:
+    N = figures.manifest("midtrain")["config"]["size"]
     match = {"study": study, "variant": variant, "N": N, "quantity": quantity}
     return known(figures.row("midtrain", match), "mean")
 

@@ -9,8 +9,8 @@ import numpy as np
 from ra3sim.spread import Interval
 
 HOLDS, IN_PART, NOT, OPEN = "holds", "holds in part", "not reproduced", "not decided"
-# Nothing here can tell: it takes models, data or machines that are not at hand, or data that were not computed.
-UNTESTABLE = "not testable here"
+# It takes models, data or machines that are not at hand; or what it is judged by was not computed this time.
+UNTESTABLE, MISSING = "not testable here", "not computed"
 
 
 def side(known: Interval, above: float = 0.0, below: float = np.inf) -> int:
@@ -44,4 +44,4 @@ def together(verdicts: Iterable[str]) -> str:
     return IN_PART if {HOLDS, IN_PART} & found else NOT if NOT in found else OPEN
 
 
-__all__ = ["HOLDS", "IN_PART", "NOT", "OPEN", "UNTESTABLE", "side", "together", "verdict"]
+__all__ = ["HOLDS", "IN_PART", "MISSING", "NOT", "OPEN", "UNTESTABLE", "side", "together", "verdict"]

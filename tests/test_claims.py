@@ -17,7 +17,7 @@ import pytest
 
 import theory
 from experiments import claims, cli
-from experiments.claims import COLUMNS, HOLDS, IN_PART, NOT, OPEN, UNTESTABLE
+from experiments.claims import COLUMNS, HOLDS, IN_PART, MISSING, NOT, OPEN, UNTESTABLE
 from experiments.evidence import Figures, NoData
 from experiments.paper_claims import CLAIMS, GPU
 
@@ -154,7 +154,7 @@ def test_data_that_are_not_there_are_said_to_be_missing(figs):
         "It finds latent structure that lasts": "no value of AMI",
     }.items():
         (row,) = [row for claim, row in found.items() if claim.startswith(words)]
-        assert row.verdict == UNTESTABLE and missing in row.why and row.command.startswith("ra3 reproduce ")
+        assert row.verdict == MISSING and missing in row.why and row.command.startswith("ra3 reproduce ")
         assert not row.measured
 
 

@@ -169,7 +169,7 @@ def test_a_folder_with_one_experiment_makes_a_report(tmp_path, capsys):
     text = (tmp_path / "one.html").read_text(encoding="utf-8")
     assert capsys.readouterr().out == f"results: {tmp_path / 'one.html'}\n"
     assert '<section id="convergence">' in text and '<section id="em">' not in text and "Not verified here" in text
-    assert "not computed here (no em.json)" in text
+    assert "the results have no such data (no em.json)" in text
 
 
 @pytest.mark.parametrize(
