@@ -20,7 +20,8 @@ To add an experiment: write one module, and add one line to `EXPERIMENTS` below.
     alone; ``np.random.default_rng(seed)`` or ``seed.spawn(n)``. ``progress(fraction)`` may be called with the
     fraction in [0, 1] of this part that is done. Returns names and values: NumPy arrays or scalars (no objects), or
     JSON-able metadata (str, int, float, bool, None, lists and dicts of these). Linear algebra runs on one thread, so
-    that the numbers do not depend on the number of jobs. Do not print. A part may run in another process: no globals.
+    that the numbers do not depend on the number of jobs. Do not print. A part may run in another process, or on
+    another machine: no globals, and no files but those of the source, of caches and of models.
 
 ``figure(config, data, folder) -> list[Path]``
     Draws: writes pictures, csv files and tables into ``folder`` (it exists) and returns the paths of what it wrote. A
@@ -39,7 +40,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -113,7 +114,7 @@ class Experiment:
 
     entry: Entry
     version: int
-    config_class: type
+    config_class: Any
     parts: Callable[[Any], Sequence[str]]
     run_part: Callable[..., dict[str, Any]]
     figure: Callable[..., list[Path]]
@@ -148,8 +149,9 @@ def load(experiment: str | Entry) -> Experiment:
     missing = [n for n in ("VERSION", "Config", "parts", "run_part", "figure") if not hasattr(module, n)]
     if missing:
         raise TypeError(f"{entry.module}: defines no {', '.join(missing)}; experiments/registry.py says what they are")
-    config_class = module.Config
-    frozen = is_dataclass(config_class) and config_class.__dataclass_params__.frozen
+    config_class: Any = module.Config
+    params = getattr(config_class, "__dataclass_params__", None)
+    frozen = params is not None and params.frozen
     if not frozen or "seed" not in {f.name for f in fields(config_class)} or not hasattr(config_class, "preset"):
         raise TypeError(
             f"{entry.module}: Config must be a frozen dataclass with a field `seed` and a static method `preset`"

@@ -41,7 +41,7 @@ class Comparison:
         only: parts that one of them alone has, for each of the two; damaged: parts that cannot be read.
     """
 
-    about: list[tuple[str, str, str]]
+    about: list[tuple[str, ...]]
     same: list[str]
     different: list[Difference]
     only: tuple[list[str], list[str]]
@@ -59,7 +59,8 @@ def compare(one: Stored, other: Stored, registry: Mapping[str, Entry]) -> Compar
         if not found:
             same.append(part)
             continue
-        worst = max(found, key=lambda name: np.inf if found[name] is None else found[name])
+        sizes = {name: np.inf if value is None else value for name, value in found.items()}
+        worst = max(sizes, key=sizes.__getitem__)
         different.append(Difference(part, worst, found[worst], len(found) - 1))
     only = [[part for part in a.parts if part not in b.parts] for a, b in ((one, other), (other, one))]
     return Comparison(_about(one, other, registry), same, different, (only[0], only[1]), damaged)
@@ -81,7 +82,7 @@ def lines(one: Stored, other: Stored, found: Comparison) -> list[str]:
     return shown
 
 
-def _about(one: Stored, other: Stored, registry: Mapping[str, Entry]) -> list[tuple[str, str, str]]:
+def _about(one: Stored, other: Stored, registry: Mapping[str, Entry]) -> list[tuple[str, ...]]:
     """What differs in config and versions; commit, time and memory of both in any case."""
     configs = [run.config(registry) or {} for run in (one, other)]
     rows = [(name, *map(json.dumps, values)) for name, values in fields.differences(*configs).items()]
@@ -117,7 +118,7 @@ def _values(run: Stored, part: str) -> dict[str, Any]:
 def _differing(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, float | None]:
     """The values that are not equal bit for bit, with the largest absolute difference."""
     found: dict[str, float | None] = {}
-    for name in one | other:
+    for name in {**one, **other}:
         if name not in one or name not in other:
             found[name] = None
             continue
