@@ -83,7 +83,7 @@ class Reproduce:
         print(f"results: {len(written)} files in {self.out}{os.sep} (data and manifests in {self.runs}{os.sep})")
         return 0
 
-    def _plan(self, entry: Entry):
+    def _plan(self, entry: Entry) -> Any:
         from experiments.runner import Plan
 
         experiment = load(entry)
@@ -491,7 +491,7 @@ def _check(jobs: int | None, seed: int | None, out: Path, runs: Path) -> None:
             raise InputError(f"{option}: {folder} cannot be written to")
 
 
-COMMANDS = {
+COMMANDS: dict[str, Callable[..., Any]] = {
     "list": List, "reproduce": Reproduce, "verify": Verify, "sweep": Sweep, "runs": Runs, "midtrain": Midtrain,
     "rlvr": RLVR, "estimate": Estimate,
     "thoughts": ShowThoughts, "evaluate": Evaluate, "compare": Compare,
@@ -528,7 +528,7 @@ def _from_files(argv: Sequence[str]) -> list[str]:
         raise InputError(str(error)) from None
 
 
-def _parse(argv: Sequence[str]):
+def _parse(argv: Sequence[str]) -> Any:
     shown = io.StringIO()
     try:
         with contextlib.redirect_stderr(shown):

@@ -121,7 +121,7 @@ def _measure(smdp: SMDP, plan: Plan, epsilon: float, from_above: bool) -> dict[s
     """Errors of value iteration from V_0 = 0 (and from above), down to a tenth of ε, and the iterations to ε."""
     bounds = (smdp.gamma_bar, smdp.reward_bound)
     most = max(sharp_iterations(epsilon / 10, *bounds), 2)
-    result = {
+    result: dict[str, Any] = {
         "gamma_bar": smdp.gamma_bar,
         "reward_bound": smdp.reward_bound,
         "reference_bound": plan.value_bound,

@@ -72,7 +72,8 @@ def _spreads(config: Any, numbers: Numbers) -> _Spreads:
                     columns[world, method, _regret(budget), k] = part["regret"][k][:, place]
     found = np.transpose(bootstrap_iqm(list(columns.values()), 0, axis=1))
     # Values below the planners' certified error are none.
-    return {key: tuple(round(float(x), 7) + 0.0 for x in ends) for key, ends in zip(columns, found, strict=True)}
+    shown = ([round(float(x), 7) + 0.0 for x in ends] for ends in found)
+    return {key: (mean, low, high) for key, (mean, low, high) in zip(columns, shown, strict=True)}
 
 
 def _curves(config: Any, numbers: Numbers, spreads: _Spreads) -> Any:

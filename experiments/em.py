@@ -122,7 +122,7 @@ def figure(config: Config, data: Mapping[str, Mapping[str, Any]], folder: Path) 
 
 def esteps(config: Config) -> dict[str, Any]:
     """The E-steps of the first panel, by the name in its legend."""
-    gradient = {"group": config.group, "updates": config.updates}
+    gradient: dict[str, Any] = {"group": config.group, "updates": config.updates}
     return {
         "exact": Exact(),
         **{f"posterior, K = {k}": Posterior(candidates=k) for k in config.candidates},
@@ -228,7 +228,8 @@ def _candidates(config: Config, seed: np.random.SeedSequence) -> dict[str, Any]:
         for i, particles in enumerate(config.particles):
             estep = Posterior(candidates=particles, threshold=threshold, learn_policy=False)
             for j, child in enumerate(np.random.SeedSequence([number, particles]).spawn(config.repeats)):
-                gaps[i, j] = exact - estep.run(world, model, policy, None, 0, child).quantities["log_marginal"]
+                quantities: Any = estep.run(world, model, policy, None, 0, child).quantities
+                gaps[i, j] = exact - quantities["log_marginal"]
         result[name] = gaps.mean(1)
     return result
 
@@ -253,7 +254,7 @@ def _sweep(config: Config, seed: np.random.SeedSequence, priors: list[Prior]) ->
 
 
 def _alpha(config: Config, seed: np.random.SeedSequence) -> dict[str, Any]:
-    result = {}
+    result: dict[str, Any] = {}
     for name, start in (("free", None), ("fixed", 0)):
         found = _sweep(config, seed, [TemporalPrior(config.latents, alpha, start) for alpha in config.alphas])
         result |= {f"{name} {key}": values for key, values in found.items()}

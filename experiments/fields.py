@@ -23,7 +23,7 @@ def from_json(kind: Any, value: Any, name: str = "config") -> Any:
     Raises:
         ValueError: it does not fit the type; names the field.
     """
-    if is_dataclass(kind):
+    if isinstance(kind, type) and is_dataclass(kind):
         known = typing.get_type_hints(kind)
         names = {field.name for field in fields(kind)}
         if not isinstance(value, Mapping) or value.keys() != names:

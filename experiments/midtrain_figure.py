@@ -34,7 +34,7 @@ _SWEPT = ORDER[:3]
 _OVER_TIME = ORDER[:7]
 # What thoughts say is drawn where this share of the segments is thought about, or more.
 _SOME = 0.05
-_HOLLOW = {"markerfacecolor": "white"}
+_HOLLOW: dict[str, Any] = {"markerfacecolor": "white"}
 
 
 def draw(config: Any, rows: Sequence[tuple[Any, Mapping[str, Any]]], folder: Path) -> list[Path]:
@@ -106,7 +106,7 @@ def _against_experts(axes: Sequence[Any], config: Any, results: Results) -> None
     axes[2].set(yscale="log", ylabel="nats per line", title="held-out marginal NLL")
 
 
-_PLAIN = {"color": "0.4", "linestyle": ":", "marker": "_"}
+_PLAIN: dict[str, Any] = {"color": "0.4", "linestyle": ":", "marker": "_"}
 
 
 def _over_iterations(axes: Sequence[Any], config: Any, results: Results) -> None:
@@ -152,7 +152,7 @@ def _all_methods(axes: Sequence[Any], config: Any, results: Results) -> None:
         ("thoughts obeys", 1.0, "code obeys", "^", -0.2),
     )
     for quantity, scale, label, marker, shift in says:
-        dots = _DOT | {"marker": marker, "label": label} | (_HOLLOW if marker == "s" else {})
+        dots: dict[str, Any] = _DOT | {"marker": marker, "label": label} | (_HOLLOW if marker == "s" else {})
         shown = [of(name, quantity, scale) if some else None for name, some in zip(ORDER, thinks, strict=True)]
         _bar(axes[2], places + shift, shown, across=True, **dots)
     axes[0].set(xlim=(0, 1.03), xlabel="pass@1 (open: T = 0)", title=f"all methods, N = {config.size}")
@@ -166,7 +166,7 @@ def _all_methods(axes: Sequence[Any], config: Any, results: Results) -> None:
         axis.set_yticks(places, [""] * len(ORDER))
 
 
-_DOT = {"color": "k", "linestyle": "", "marker": "o"}
+_DOT: dict[str, Any] = {"color": "k", "linestyle": "", "marker": "o"}
 
 
 # ---- Ingredients -----------------------------------------------------------------------------------------------------

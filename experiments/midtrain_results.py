@@ -113,7 +113,8 @@ def tables(results: Results, size: int, folder: Path) -> list[Path]:
     for study, name, count in results.cells:
         found = {q: results.values(study, name, count, q) for q in QUANTITIES}
         seeds = max(map(len, found.values()))
-        about = (VARIANTS | ABLATIONS)[name].about if name in VARIANTS | ABLATIONS else "posterior otherwise"
+        known = VARIANTS.get(name) or ABLATIONS.get(name)
+        about = known.about if known else "posterior otherwise"
         cells.append([study, name, about, count, seeds, *(said(spread(found[q])) for q in QUANTITIES)])
         for quantity, values in found.items():
             if known := spread(values):

@@ -244,6 +244,7 @@ class _Seed:
         tasks = oracle.family.subset(self.held_out)
         problem = OptionProblem(tasks.mdps, pruned.options, hopeless=True)
         models = oracle.restricted(pruned.kept, pruned.options.initiation, self.held_out)
+        assert models is not None  # a learner keeps an option in every state
         best = tasks.at_start(solve_batch(models, tolerance=1e-8).values)
         learner: Any = SMDPQLearning(step_size=config.step_size, epsilon=config.exploration, max_steps=config.episode)
         if prior is not None:

@@ -39,7 +39,8 @@ class World:
 
     def __init__(self, name: str, blocks: Sequence[Mapping[str, Any]]) -> None:
         self.name = name
-        self._terms, self._sizes = {}, {}
+        self._terms: dict[Any, Any] = {}
+        self._sizes: dict[Any, Any] = {}
         for key in blocks[0]:
             if key == "gamma_bar":
                 continue

@@ -16,6 +16,7 @@ from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from functools import partial
 from typing import Any
 
 from experiments.progress import Ticker
@@ -23,6 +24,10 @@ from experiments.work import PartFailed, Task, attempt
 
 # Between two looks at what other processes do.
 POLL_SECONDS = 0.2
+
+
+def _tell(ticker: Ticker, done: float, label: str, fraction: float) -> None:
+    ticker.update(done + fraction, label)
 
 
 def in_series(tasks: list[Task], ticker: Ticker) -> Iterator[Task]:
@@ -36,7 +41,7 @@ def in_series(tasks: list[Task], ticker: Ticker) -> Iterator[Task]:
         task = queue.popleft()
         ticker.update(done, task.label)
         try:
-            mine = attempt(task, lambda fraction, done=done, task=task: ticker.update(done + fraction, task.label))
+            mine = attempt(task, partial(_tell, ticker, done, task.label))
         except Exception as error:
             raise PartFailed(task.failure(error)) from error
         if mine:

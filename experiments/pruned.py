@@ -12,9 +12,18 @@ from ra3sim.planning import SMDPBatch, evaluate_batch, value_iteration
 from ra3sim.pruning import PruningOracle
 
 
-def after_sweeps(oracle: PruningOracle, tasks: Sequence[int], kept: Sequence[int], sweeps: int) -> np.ndarray:
-    """V^π at the start of each task, ``(tasks,)``, for π greedy after so many iterations from 0 over what is kept."""
+def _models(oracle: PruningOracle, kept: Sequence[int], tasks: Sequence[int] | np.ndarray) -> SMDPBatch:
     models = oracle.restricted(kept, tasks=tasks)
+    if models is None:
+        raise ValueError("kept: some state has none of these options; keep the primitive actions")
+    return models
+
+
+def after_sweeps(
+    oracle: PruningOracle, tasks: Sequence[int] | np.ndarray, kept: Sequence[int], sweeps: int
+) -> np.ndarray:
+    """V^π at the start of each task, ``(tasks,)``, for π greedy after so many iterations from 0 over what is kept."""
+    models = _models(oracle, kept, tasks)
     policies = []
     for model in (models[i] for i in range(len(models))):
         V = value_iteration(model, iterations=sweeps).values
@@ -23,8 +32,8 @@ def after_sweeps(oracle: PruningOracle, tasks: Sequence[int], kept: Sequence[int
 
 
 def after_steps(
-    oracle: PruningOracle, tasks: Sequence[int], kept: Sequence[int], steps: Sequence[int], learner: SMDPQLearning,
-    seed: Any,
+    oracle: PruningOracle, tasks: Sequence[int] | np.ndarray, kept: Sequence[int], steps: Sequence[int],
+    learner: SMDPQLearning, seed: Any,
 ) -> np.ndarray:  # fmt: skip
     """V^π at the start of each task for π greedy after so many primitive steps of Q-learning, ``(steps, tasks)``.
 
@@ -35,7 +44,7 @@ def after_steps(
     """
     family = oracle.family.subset(tasks)
     problem = OptionProblem(family.mdps, oracle.options.subset(list(kept)), hopeless=True)
-    curve = learning_curve(problem, oracle.restricted(kept, tasks=tasks), learner, steps, seed)
+    curve = learning_curve(problem, _models(oracle, kept, tasks), learner, steps, seed)
     return np.array([family.at_start(values) for values in curve])
 
 

@@ -63,7 +63,7 @@ def seed_of(name: str, seed: int, part: str) -> np.random.SeedSequence:
 @functools.cache
 def provenance() -> dict[str, Any]:
     """Versions, machine type and commit of this process."""
-    versions = {"python": platform.python_version()}
+    versions: dict[str, str | None] = {"python": platform.python_version()}
     for package in _PACKAGES:
         try:
             versions[package] = importlib.metadata.version(package)

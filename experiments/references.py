@@ -72,7 +72,7 @@ def check(name: str, judge: Judge, folder: Path, tell: Callable[[float, str], No
 
 def _verdicts(problems: Sequence[Problem], judge: Judge) -> Iterator[dict[str, Any]]:
     made = {one.name: mutants(one) for one in problems}
-    jobs = [(one, one.reference_program) for one in problems if one.reference is not None]
+    jobs = [(one, program) for one in problems if (program := one.reference_program) is not None]
     jobs += [(one, mutant.program) for one in problems for mutant in made[one.name]]
     found = judge.verdicts(jobs, again=False)
     if any(not verdict.counts for verdict in found):
@@ -96,7 +96,9 @@ def _found(
     benchmark: str, problems: Sequence[Problem], verdicts: Sequence[dict[str, Any]], malformed: Sequence[Any],
     broken: Sequence[Any],
 ) -> Found:  # fmt: skip
-    made, passed, rightly = Counter(), Counter(), 0
+    made: Counter[str] = Counter()
+    passed: Counter[str] = Counter()
+    rightly = 0
     survivors = []
     constants = {f"returns {value!r}": value for value in CONSTANTS}
     for problem, verdict in zip(problems, verdicts, strict=True):

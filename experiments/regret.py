@@ -105,7 +105,7 @@ def run_part(
     oracle = oracle_of(config, STARTS[part])
     total = len(oracle.options)
     sizes = [size for size in config.sizes if size < total] + [total]
-    terms = {name: [] for name in ("sweeps", "backups", "steps")}
+    terms: dict[str, list[Any]] = {name: [] for name in ("sweeps", "backups", "steps")}
     for number, child in enumerate(seed.spawn(config.seeds)):
         rng = np.random.default_rng(child)
         drawn = rng.permutation(len(oracle.family))

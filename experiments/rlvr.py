@@ -167,6 +167,7 @@ def _learn(
         )  # fmt: skip
         inputs = Inputs(module, text.tokenizer, problems(training), problems(held), verdicts)
         run = rlvr.prepare(choices, print, lambda: inputs)
+        assert run is not None  # the folder is new
         run.go(Watcher())
         return run.history
 

@@ -77,7 +77,7 @@ def _averaged(times: np.ndarray, curves: np.ndarray, width: int = 10) -> tuple[n
     return np.array([times[cut].mean() for cut in cuts]), np.stack([curves[:, cut].mean(1) for cut in cuts], 1)
 
 
-def _bar(axis: Any, places: Sequence[float], found: Sequence[Any], **looks: Any) -> None:
+def _bar(axis: Any, places: Any, found: Sequence[Any], **looks: Any) -> None:
     mean, low, high = np.array([[float(x) for x in one] for one in found]).T
     # An interval of resampled means need not hold the mean to the last digit.
     ends = np.clip([mean - low, high - mean], 0, None)
@@ -89,7 +89,7 @@ def _all(axis: Any, results: Results) -> None:
     shown = better(results)
     names = [name for name in METHODS if name in shown.methods]
     places = np.arange(len(names))[::-1].astype(float)
-    marks = (
+    marks: tuple[tuple[str, str, float, dict[str, Any], str], ...] = (
         ("pass@1 at first", "D", 0.22, {"markerfacecolor": "white"}, "at first"),
         ("pass@1, mean over the course", "s", 0.0, {"color": "0.45"}, "mean over the course"),
         ("pass@1 in the end", "o", -0.22, {}, "in the end"),

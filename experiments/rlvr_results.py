@@ -198,8 +198,9 @@ def tables(results: Results, folder: Path) -> list[Path]:
     """Means of the middle half with their intervals; the curves; the claims."""
     config = results.config
     rows, cells = [], []
-    for one in (results, results.other()):
-        for method in one.methods if one else ():
+    other = results.other()
+    for one in (results,) if other is None else (results, other):
+        for method in one.methods:
             found = {quantity: one.band(one.of(method, quantity)) for quantity in QUANTITIES}
             cells.append([method, one.rate, config.seeds, *map(said, found.values())])
             rows += [[method, one.rate, quantity, None, *known, config.seeds] for quantity, known in found.items()]

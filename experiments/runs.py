@@ -200,13 +200,14 @@ def summary(one: Stored, registry: Mapping[str, Entry]) -> str:
     config = one.config(registry)
     if config is None or one.name not in registry:
         return "-"
-    best = None
+    best: tuple[str, dict[str, Any]] | None = None
     # Where quick is no less than another one, the other name says more.
     for preset in sorted(PRESETS, key="quick".__eq__):
         other = records.as_json(load(registry[one.name]).config_class.preset(preset))
         found = fields.differences(other, config)
         if best is None or len(found) < len(best[1]):
             best = (preset, found)
+    assert best is not None
     preset, found = best
     shown = [f"{name}={json.dumps(value, ensure_ascii=False)}" for name, (_, value) in found.items()]
     return ", ".join([preset, *shown[:3], *(["..."] if len(shown) > 3 else [])])

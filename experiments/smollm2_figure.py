@@ -225,5 +225,5 @@ def _courses(methods: Mapping[str, Any]) -> tuple[list[str], list[list[Any]]]:
 def _drawn(gains: Mapping[str, Any]) -> tuple[list[str], list[Sequence[Any]]]:
     """The comments that the base model drew, and what each adds."""
     values = gains["each"].reshape(-1, 2)
-    rows = [[*text, *gain] for text, gain in zip(gains["text"], values, strict=True)]
+    rows: list[Sequence[Any]] = [[*text, *gain] for text, gain in zip(gains["text"], values, strict=True)]
     return ["place", "comment", "gain of the next line, nats", "gain of all lines to the end, nats"], rows

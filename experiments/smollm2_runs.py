@@ -193,7 +193,7 @@ class Watched(TextWorld):
     def fit(self, model: TextModel, evidence: Evidence) -> TextModel:
         self._watched["estep_seconds"] = time.process_time() - self._start
         if self._rolled is not None:
-            self._watched |= self._worth(model, evidence) | _course(self._rolled)
+            self._watched |= {**self._worth(model, evidence), **_course(self._rolled)}
         start = time.process_time()
         model = super().fit(model, evidence)
         self._watched["mstep_seconds"] = time.process_time() - start

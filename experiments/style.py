@@ -25,7 +25,7 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 # Widths in inches of one and two columns of a page.
 COLUMN, PAGE = 3.4, 7.0
 
-_SETTINGS = {
+_SETTINGS: dict[str, Any] = {
     "axes.grid": True,
     "axes.labelsize": 8,
     "axes.linewidth": 0.6,
@@ -54,7 +54,8 @@ def context() -> Iterator[None]:
     """The house style inside the block, whatever the user's own Matplotlib settings are."""
     with mpl.rc_context():
         mpl.rcdefaults()
-        mpl.rcParams.update(_SETTINGS)
+        settings: Any = _SETTINGS
+        mpl.rcParams.update(settings)
         yield
 
 

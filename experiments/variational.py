@@ -153,11 +153,12 @@ def _bounds(policy: np.ndarray, trajectories: Trajectories, alpha: float, start:
     prior = np.broadcast_to(prior_table(FLOAT, instance), weights.shape)
     total = log_likelihood(model, trajectories)
     exact = expected_log_ratio(FLOAT, first, posterior, weights)
-    price = ThoughtPrice(len(policy), model.prior.price, start)
+    prior_of: Any = model.prior
+    price = ThoughtPrice(len(policy), prior_of.price, start)
     _, path = best_path(LatentModel(policy, price), trajectories)
     # B of the statement on the fixed price: a free first latent costs nothing there, and has the probability 1/Z.
     steps = weights.shape[1] - (start is None)
-    path = path + steps * model.prior.log_keep - (np.log(len(policy)) if start is None else 0)
+    path = path + steps * prior_of.log_keep - (np.log(len(policy)) if start is None else 0)
     return {
         "log-likelihood": total.mean(),
         "soft Bellman q*": exact.mean(),

@@ -159,8 +159,8 @@ def collected(tensors: Mapping[str, torch.Tensor], everywhere: bool = True) -> d
 def full_state(model: nn.Module, everywhere: bool = True) -> dict[str, torch.Tensor]:
     """Copies of all weights, whole, under the names of the plain model; LoRA is merged into them.
 
-    Every process must call it; ``everywhere`` as in `collected`. For a rollout engine, or to save as a plain model (transformers empties the dict that it
-    is given): ``model.save_pretrained(folder, state_dict=dict(state))``.
+    Every process must call it; ``everywhere`` as in `collected`. For a rollout engine, or to save as a plain model
+    (transformers empties the dict that it is given): ``model.save_pretrained(folder, state_dict=dict(state))``.
     """
     found = collected(model.state_dict(), everywhere)
     return merged(model, found) if found else {}

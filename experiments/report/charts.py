@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from experiments import style
@@ -150,7 +151,7 @@ def _pruning(figures: Figures) -> Chart:
         rows = figures.rows("pruning", {"varied": varied})
         data = curves(rows, lambda row: "measured", varied, "measured", ("low", "high"))
         for index, column in enumerate(("lower", "upper, sharp", "exact"), 1):
-            data += curves(rows, lambda row, column=column: column, varied, column, first=index)
+            data += curves(rows, lambda row: column, varied, column, first=index)  # noqa: B023  (called at once)
         panels.append(panel(f"as {varied} varies", data, varied, "demonstrations n", log="xy"))
     return Chart("pruning", "demonstrations that prune, between both bounds", panels)
 
@@ -176,9 +177,13 @@ def _tradeoff(figures: Figures) -> Chart:
         data = curves(rows, lambda row: "regret, sweeps", "τ", "regret, sweeps", ("low", "high"))
         data += curves(rows, lambda row: "regret, learning", "τ", "regret, learning", ("low ", "high "), 1)
         for index, column in enumerate(("bound 4.1", "bound 4.4", "V_max"), 2):
-            data += curves(rows, lambda row, column=column: column, "τ", column, first=index)
+            data += curves(rows, lambda row: column, "τ", column, first=index)  # noqa: B023  (called at once)
         panels.append(panel(f"{n} demonstrations", data, "length of macros τ", "regret", log="y"))
     return Chart("tradeoff", "regret and bounds against the length of macros", panels)
+
+
+def _pruned_by(word: str, column: str, row: Mapping[str, str]) -> str:
+    return f"{row['granularity']}, {word} {row[column]}"
 
 
 def _posttraining(figures: Figures) -> Chart:
@@ -193,10 +198,8 @@ def _posttraining(figures: Figures) -> Chart:
         ):
             own = [row for row in rows if row["world"] == world and row["n"] == most and row[column] in names]
             word = "pruned by" if kind == "Q-learning" else "from the"
-            data = curves(
-                own, lambda row, word=word: f"{row['granularity']}, {word} {row[column]}", "steps", "regret (IQM)",
-                ("low", "high"),
-            )  # fmt: skip
+            named = partial(_pruned_by, word, column)
+            data = curves(own, named, "steps", "regret (IQM)", ("low", "high"))
             for trace in data:
                 if kind == "Q-learning" and not trace["name"].endswith(("nothing", "values")):
                     trace["visible"] = "legendonly"

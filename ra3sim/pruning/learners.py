@@ -57,7 +57,12 @@ class Pruned:
 
 
 def value_consistent(
-    oracle: PruningOracle, tasks: Sequence[int], *, epsilon: float = 0.0, limit: int | None = None, method: str = "auto"
+    oracle: PruningOracle,
+    tasks: Sequence[int] | np.ndarray,
+    *,
+    epsilon: float = 0.0,
+    limit: int | None = None,
+    method: str = "auto",
 ) -> Pruned:
     """A set that no demonstrated task refutes: Δ(M_i, Z') <= ε for all of them (theory, section 2).
 
@@ -297,7 +302,7 @@ def _cover(options: OptionSet, kept: Sequence[int], evidence: np.ndarray) -> lis
     return added
 
 
-def _read_tasks(tasks: Sequence[int], count: int) -> np.ndarray:
+def _read_tasks(tasks: Sequence[int] | np.ndarray, count: int) -> np.ndarray:
     seen = np.unique(np.asarray(tasks))
     if seen.size == 0:
         raise ValueError("tasks: no demonstration; give at least one")

@@ -99,7 +99,7 @@ class PruningOracle:
         return PruningOracle(self.family, self.options | options, models, self.primitive)
 
     def restricted(
-        self, kept: Iterable[int], initiation: np.ndarray | None = None, tasks: Sequence[int] | None = None
+        self, kept: Iterable[int], initiation: np.ndarray | None = None, tasks: Sequence[int] | np.ndarray | None = None
     ) -> SMDPBatch | None:
         """The models of the tasks with these options alone, in this order; None if some state has none of them.
 
@@ -108,7 +108,8 @@ class PruningOracle:
             tasks: numbers; None: all.
         """
         chosen, models = list(kept), self.models
-        which = np.ix_(range(len(self.family)) if tasks is None else tasks, chosen)
+        tasks = range(len(self.family)) if tasks is None else tasks
+        which = np.ix_(np.asarray(tasks, int), np.asarray(chosen, int))
         terminal = models.terminal[which[0].ravel()]
         available = models.available[which]
         if initiation is not None:
