@@ -1,6 +1,6 @@
 # Everything from a fresh clone: `make reproduce` and `make test`. Each sets up .venv first, which is quick the second time.
 # PYTHON=/path/to/python3.12 chooses the interpreter; ARGS="..." goes on to the command.
-.PHONY: help setup reproduce test quick bench lint types docs lock
+.PHONY: help setup reproduce test quick bench gpu lint types docs lock
 .DEFAULT_GOAL := help
 export PYTHON
 unexport PYTHONPATH PYTHONHOME
@@ -30,6 +30,7 @@ help:
 	@echo "make test        set up, then run all tests"
 	@echo "make quick       the tests that are not slow"
 	@echo "make bench       the benchmarks against other libraries"
+	@echo "make gpu         the language models' small study on a GPU; rates and memory go to paper_figs/gpu.csv"
 	@echo "make lint        style"
 	@echo "make types       types, by mypy"
 	@echo "make docs        the documentation, in build/docs/"
@@ -62,6 +63,9 @@ bench: setup
 lint: setup
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
+
+gpu: setup
+	@$(BIN)/python -m experiments.gpu $(ARGS)
 
 types: setup
 	@$(BIN)/mypy
