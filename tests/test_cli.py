@@ -263,7 +263,7 @@ def test_unknown_name(ra3):
     [
         ((), f"Expected one of {{{', '.join(cli.COMMANDS)}}}"),
         (("paint",), "paint"),
-        (("reproduce", "--preset", "huge"), "'huge' for argument '--preset'. Expected one of ('smoke', 'quick', 'full')"),
+        (("reproduce", "--preset", "huge"), "'huge' for argument '--preset'. Expected one of ('smoke', 'quick'"),
         (("reproduce", "--jobs", "0"), "--jobs: at least 1, got 0"),
         (("reproduce", "--jobs", "many"), "--jobs"),
         (("reproduce", "--seed", "-1"), "--seed"),
