@@ -10,7 +10,7 @@ from latents import KINDS, STARTS, draw_trajectories, random_model, random_traje
 from tables import random_mdp
 
 from ra3sim.abstraction import TemporalPrior, ThoughtPrice
-from ra3sim.latent import LatentModel, OptionPrior, Statistics, Trajectories, expect
+from ra3sim.latent import LatentModel, OptionPrior, Statistics, TableWorld, Trajectories, expect
 
 TWO = {"num_states": 3, "num_actions": 2}
 
@@ -372,3 +372,10 @@ def test_no_other_model_is_better_on_the_same_statistics(seed, smoothing):
         mixed = (other.policy, other.prior.termination, other.prior.choice)
         for share in (1.0, 0.01):
             assert value(*((1 - share) * a + share * b for a, b in zip(tables, mixed, strict=True))) <= top + 1e-12
+
+
+def test_a_table_counts_its_latents():
+    trajectories = Trajectories.from_pairs([([0, 1], [0, 1])], 2, 2)
+    with pytest.raises(ValueError, match="prior: latents of a table are counted; give num_latents"):
+        TableWorld(trajectories, ThoughtPrice(None, 1.0))
+    assert TableWorld(trajectories, ThoughtPrice(3, 1.0)).num_latents == 3

@@ -1,6 +1,6 @@
 """Environments: each as an exact `MDP`; importing this registers the project's own ones with Gymnasium.
 
-``ra3sim/FourRooms-v0``, ``ra3sim/Chain-v0``, ``ra3sim/KeyDoor-v0`` and ``ra3sim/Garnet-v0`` are `TabularEnv`\\ s;
+``ra3sim/FourRooms-v0``, ``ra3sim/Chain-v0``, ``ra3sim/KeyDoor-v0`` and ``ra3sim/Garnet-v0`` are each a `TabularEnv`;
 `gymnasium.make` passes the arguments of their makers on, and the MDP is ``env.unwrapped.mdp``. So is
 ``ra3sim/LineWorld-v0``, a `LineWorldEnv`, whose MDP is that of the current task.
 
