@@ -22,6 +22,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoModelForCausalLM
 
 from experiments import cli, full_scale
+from experiments.commands.models import Midtrain
 from llm import cost, estimate, models, mstep
 from llm.architectures import KNOWN, Architecture
 from llm.config import MidtrainConfig, Options
@@ -160,7 +161,7 @@ def test_settings_of_mid_training_say_everything(path, tmp_path):
     assert found["iterations"] * found["updates"] * found["batch"] == found["programs"]
     assert found["price"] == 0.05 and found["model"] in PAPERS
     parsed = cli._parse(cli._from_files(["midtrain", "--config", str(path), "--out", str(tmp_path), "--rate", "3e-4"]))
-    assert parsed == cli.Midtrain(out=tmp_path, **(found | {"rate": 3e-4}))
+    assert parsed == Midtrain(out=tmp_path, **(found | {"rate": 3e-4}))
 
 
 def test_there_are_settings_for_each_model_of_the_paper():

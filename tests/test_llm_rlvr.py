@@ -22,6 +22,7 @@ from accelerate.utils import DistributedType
 from transformers import AutoTokenizer
 
 from experiments import cli
+from experiments.commands.models import RLVR
 from llm import models, passk, rlvr, rlvr_inputs, rlvr_trainer
 from llm.engine import InProcess
 from llm.midtrain import Silent
@@ -630,7 +631,7 @@ def test_the_papers_settings(path, tmp_path):
     text = path.read_text()
     assert "[paper]" in text and "[ours]" in text and f"experiments/configs/{path.name}" in text
     parsed = cli._parse(cli._from_files(["rlvr", "--config", str(path), "--out", str(tmp_path), "--group", "16"]))
-    assert parsed == cli.RLVR(**vars(dataclasses.replace(config, group=16)))
+    assert parsed == RLVR(**vars(dataclasses.replace(config, group=16)))
 
 
 def test_there_is_a_setting_for_each_model_of_the_paper():

@@ -1,0 +1,1 @@
+"""The subcommands of `ra3`: each a frozen dataclass with ``run(registry) -> exit code``."""
