@@ -14,6 +14,7 @@ from pathlib import Path
 
 from experiments import paper_claims, style
 from experiments.evidence import Figures, Found, NoData
+from experiments.judges_theory import ATTACKED
 from experiments.paper_claims import TABLES, Claim
 from experiments.verdicts import HOLDS, IN_PART, MISSING, NOT, OPEN, UNTESTABLE
 from ra3sim import _store
@@ -170,7 +171,7 @@ def _statements(figures: Figures) -> list[Row]:
         name = one["statement"].removesuffix(" (=)")
         measured = (
             f"measured/bound at most {one['largest ratio']:.4g} in {one['tried']:,} random instances, "
-            f"{one[paper_claims.ATTACKED]:.4g} under attack, {one['tight family']:.4g} on the tight family; "
+            f"{one[ATTACKED]:.4g} under attack, {one['tight family']:.4g} on the tight family; "
             f"{one['exactly']} exactly"
         )
         made.append(

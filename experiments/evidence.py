@@ -158,3 +158,8 @@ def how_many(seeds: Iterable[Any]) -> str:
     """
     counts = sorted({int(part) for one in seeds for part in str(one).split("–") if part})
     return "–".join(map(str, dict.fromkeys([counts[0], counts[-1]]))) if counts else ""
+
+
+def seeds_of(figures: Figures, experiment: str) -> str:
+    """How many seeds an experiment was made with, as text."""
+    return str(figures.manifest(experiment)["config"].get("seeds", ""))

@@ -16,7 +16,7 @@ import plotly.offline
 from experiments import claims, records
 from experiments.claims import VERDICTS, Row
 from experiments.evidence import Figures, NoData
-from experiments.paper_claims import ATTACKED
+from experiments.judges_theory import ATTACKED
 from experiments.progress import in_words
 from experiments.registry import EXPERIMENTS
 from experiments.report.captions import Caption, captions
