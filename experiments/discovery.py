@@ -45,7 +45,7 @@ from ra3sim.pruning import PruningOracle
 from ra3sim.smdp import SMDP, expected_durations
 from ra3sim.tasks import TaskFamily, goals_in_fourrooms, goals_in_minigrid
 
-VERSION = 1
+VERSION = 2
 WORLDS = ("FourRooms", "FourRooms without slip", "MiniGrid")
 # In this world sweeps are all that is measured.
 SWEEPS_ONLY = "FourRooms without slip"

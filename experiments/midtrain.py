@@ -62,8 +62,15 @@ class Config:
 
     @staticmethod
     def preset(name: str) -> Config:
-        if name in ("smoke", "quick"):
-            small: dict[str, Any] = {"programs": 1000, "updates": 120}
+        small: dict[str, Any] = {"programs": 300, "updates": 110}
+        if name == "smoke":
+            return Config(
+                seeds=2, few_seeds=2, sizes=(20,), size=20, neutral=Base(**small), deaf=Base(rule="random", **small),
+                budget=Budget(rounds=1, updates=5, per_round=16, held_out=6, particles=2, track=2), ablations=False,
+                prices=(2.0,), candidates=(4,),
+            )  # fmt: skip
+        if name == "quick":
+            small = {"programs": 1000, "updates": 120}
             return Config(
                 seeds=2, few_seeds=2, sizes=(20, 50), size=20, neutral=Base(**small), deaf=Base(rule="random", **small),
                 budget=Budget(rounds=2, updates=5, per_round=16, held_out=6, particles=2, track=2), ablations=False,

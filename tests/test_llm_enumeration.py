@@ -238,7 +238,8 @@ def slope(module, value):
         (30, "joint", 0.0, True, False), (30, "split", 0.5, False, True),
         *(
             pytest.param(150, *knobs, marks=pytest.mark.slow)
-            for knobs in product(("joint", "split"), (0.0, 0.5), (False, True), (False, True))
+            for number, knobs in enumerate(product(("joint", "split"), (0.0, 0.5), (False, True), (False, True)))
+            if number.bit_count() % 2  # half of them: every three knobs still meet in every way
         ),
     ],
 )  # fmt: skip

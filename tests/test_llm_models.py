@@ -225,7 +225,7 @@ def test_smollm2_is_taken_from_the_cache(tmp_path, monkeypatch):
 REPLACE = """
 import sys, torch
 from llm.models import save, tiny
-for i in range(100):
+for i in range(25):
     save(sys.argv[1], tiny(20, width=8, seed=i))
 """
 

@@ -238,6 +238,7 @@ def test_workers_end_with_a_caller_that_is_killed(scratch, isolation):
     assert not list(scratch.iterdir())
 
 
+@pytest.mark.filterwarnings("ignore:os.fork")  # JAX has threads, if another test has used it
 def test_a_forked_process_must_make_its_own():
     with Sandbox(workers=1) as sandbox:
         reading, writing = os.pipe()

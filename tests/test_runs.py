@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import time
 from dataclasses import dataclass, replace
@@ -135,7 +136,7 @@ def test_a_list_of_runs(ra3):
         stored(fake_experiment.Config(seed=3, steps=60)).folder.name[:8],
     }
     ours = found[run.folder.name[:8]]
-    assert " smoke  " in ours and " 3/3 " in ours and ours.endswith("  current") and " MiB" in ours
+    assert " smoke  " in ours and " 3/3 " in ours and ours.endswith("  current") and re.search(r"\d [MG]iB", ours)
     assert sum("smoke, seed=3, steps=60" in line for line in lines) == 1
     assert " 3/? " in found["00000000"] and found["00000000"].endswith("unknown: nothing says of which config")
     about = of(run)

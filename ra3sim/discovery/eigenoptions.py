@@ -69,10 +69,13 @@ def climb(mdp: MDP, purpose: np.ndarray, discount: float, name: str) -> OptionSe
     available = np.append(mdp.available.T, np.ones((1, S), bool), axis=0)
     plan = solve(SMDP(rewards, outcomes, available, terminal=mdp.terminal), tolerance=_NOTHING / 10)
     going_on = plan.values > _NOTHING
+    # Symmetric worlds have actions that are as good as each other but for rounding, which is not the same everywhere.
+    values = np.stack([rewards[a] + outcomes[a] @ plan.values for a in range(A)])
+    equal = mdp.available.T & (values >= values.max(0, where=mdp.available.T, initial=-np.inf) - _NOTHING)
     begin = going_on & mdp.reachable()
     if not begin.any():
         return None
-    policy = one_hot(np.where(going_on, plan.policy, 0), A)
+    policy = one_hot(np.where(going_on, equal.argmax(0), 0), A)
     return OptionSet.from_policy(policy, (~going_on).astype(float), begin, name)
 
 
@@ -85,7 +88,8 @@ METHOD = Method(
     find=find,
     deviations=(
         "The graph is read from the transition model, not from sampled transitions.",
-        "Equal eigenvalues leave the eigenvectors open; a fixed rule picks a basis.",
+        "Equal eigenvalues leave the eigenvectors open; a fixed rule picks a basis. Of equally good actions an option "
+        "takes the first.",
         "An eigenpurpose from which no visited state can earn anything (its actions are one-way) is passed over.",
     ),
 )
