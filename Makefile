@@ -21,8 +21,8 @@ REPORT := $(FIGS)/report.html
 BUDGET := small
 LONG := midtrain rlvr
 endif
-# Processes that share out the tests; each takes up to 2 GB.
-WORKERS ?= 2
+# Processes that share out the tests; each takes up to 5 GB. One more than cores: some tests wait more than they compute.
+WORKERS ?= 3
 
 help:
 	@echo "make reproduce   set up, then verify the theory, make every figure and a report, in build/reproduce/ (10 minutes)"

@@ -15,9 +15,11 @@ import contextlib
 import logging
 import os
 import re
+import shlex
 import shutil
 import signal
 import socket
+import sys
 import tempfile
 import threading
 import time
@@ -255,7 +257,11 @@ def _environment() -> dict[str, Any]:
     """What Ray sets up for a task: the source as it is here, one thread."""
     # Without a slash in front, a name would be left out in every folder.
     others = [f"/{one.name}" for one in records.ROOT.iterdir() if one.name not in SOURCE]
-    return {"working_dir": str(records.ROOT), "excludes": [*others, "__pycache__"], "env_vars": _ONE_THREAD}
+    found = {"working_dir": str(records.ROOT), "excludes": [*others, "__pycache__"], "env_vars": _ONE_THREAD}
+    if any(letter.isspace() for letter in sys.executable):
+        # Ray puts the path of the interpreter into a shell's command as it is. (The same path then on every machine.)
+        found["py_executable"] = shlex.quote(sys.executable)
+    return found
 
 
 @contextlib.contextmanager
