@@ -57,16 +57,15 @@ class Row:
         return [getattr(self, name) for name in columns]
 
 
-def rows(folder: str | os.PathLike[str]) -> tuple[list[Row], list[Row]]:
+def rows(figures: Figures) -> tuple[list[Row], list[Row]]:
     """The paper's claims, and the statements of the theory, as judged from the results in a folder.
 
     Raises:
         FileNotFoundError: there is no such folder.
         ValueError: a damaged file in it.
     """
-    if not Path(folder).is_dir():
-        raise FileNotFoundError(f"figs: no folder {folder}; `ra3 reproduce` makes one")
-    figures = Figures(Path(folder))
+    if not figures.folder.is_dir():
+        raise FileNotFoundError(f"figs: no folder {figures.folder}; `ra3 reproduce` makes one")
     return [_judge(claim, figures) for claim in paper_claims.CLAIMS], _statements(figures)
 
 
@@ -77,13 +76,14 @@ def write(folder: str | os.PathLike[str], readme: Path | None = None) -> tuple[l
         FileNotFoundError: there is no such folder.
         ValueError: a damaged file in it, or a README without the marks.
     """
-    paper, statements = rows(folder)
+    figures = Figures(Path(folder))
+    paper, statements = rows(figures)
     every = [*paper, *statements]
     paths = [
         style.write_csv(folder, "claims", COLUMNS, [row.cells() for row in every]),
         Path(folder) / "claims.md",
     ]
-    _store.write_text(paths[1], page(Figures(Path(folder)), paper, statements))
+    _store.write_text(paths[1], page(figures, paper, statements))
     if readme is not None:
         text = readme.read_text(encoding="utf-8")
         before, begin, rest = text.partition(BEGIN)

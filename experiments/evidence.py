@@ -124,9 +124,9 @@ def intervals(
     return Found(text, verdict([side(one, above, below) for one in found.values()]), how_many(seeds))
 
 
-def exact(text: str, *holds: bool) -> Found:
-    """Of what is computed, not drawn: every comparison is true or false."""
-    return Found(text, verdict([1 if one else -1 for one in holds]), "exact")
+def decided(text: str, holds: Iterable[bool], seeds: str = "exact", why: str = "") -> Found:
+    """Of comparisons that are true or false, without an interval; "exact" is what is computed, not drawn."""
+    return Found(text, verdict([1 if one else -1 for one in holds]), seeds, why)
 
 
 def judged(figures: Figures, name: str, *claims: str) -> Found:

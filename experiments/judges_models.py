@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
-from experiments.evidence import Figures, Found, how_many, intervals, known, said, seeds_of
-from experiments.verdicts import NOT, verdict
+import numpy as np
+
+from experiments.evidence import Figures, Found, decided, how_many, intervals, known, said, seeds_of
+from experiments.verdicts import NOT, side, verdict
 from ra3sim.spread import Interval
 
 
@@ -30,7 +33,7 @@ def thinks_right(variant: str) -> Callable[[Figures], Found]:
         text = (
             f"right in {said(right)} of the cases; a third of the lines begin a skill, {said(thinks)} are thought about"
         )
-        return Found(text, verdict([1 if right.low > 0.5 else -1 if right.high < 0.5 else 0]), seeds)
+        return Found(text, verdict([side(right, 0.5)]), seeds)
 
     return judge
 
@@ -44,8 +47,8 @@ def against_base(variant: str) -> Callable[[Figures], Found]:
             return known(rows[0], "IQM")
 
         base, ours = at_first("base"), at_first(variant)
-        side = 1 if ours.low > base.high else -1 if ours.high < base.low else 0
-        return Found(f"pass@1 {said(ours)}, of the base {said(base)}", verdict([side]), seeds_of(figures, "rlvr"))
+        apart = 1 if ours.low > base.high else -1 if ours.high < base.low else 0
+        return Found(f"pass@1 {said(ours)}, of the base {said(base)}", verdict([apart]), seeds_of(figures, "rlvr"))
 
     return judge
 
@@ -54,9 +57,8 @@ def deaf(figures: Figures) -> Found:
     """The published claim is a gain on every base; the experiment's own asks whether there is none on this one."""
     row = figures.row("midtrain-claims", {"claim": _DEAF})
     text = row["found, mean [95 % interval]"]
-    low, high = (float(one) for one in text.partition("[")[2].rstrip("]").split(","))
-    side = 1 if low > 0 else -1 if high < 0 else 0
-    return Found(f"{row['measured']}: {text}", verdict([side]), row["seeds"])
+    mean, low, high = (np.float64(one) for one in re.findall(r"[-\d.e]+", text))
+    return Found(f"{row['measured']}: {text}", verdict([side(Interval(mean, low, high))]), row["seeds"])
 
 
 _DEAF = "a base that can't read the task can't bootstrap: the posterior is no better than NTP"
@@ -65,7 +67,7 @@ _DEAF = "a base that can't read the task can't bootstrap: the posterior is no be
 def price_of_a_model(figures: Figures) -> Found:
     """Little thinking where it is dear, thinking nearly everywhere where it is cheap."""
     cheap, dear = (share(figures, "think", name, study="ingredients") for name in ("c = 0", "c = 8"))
-    sides = [1 if cheap.low > 0.9 else -1 if cheap.high < 0.9 else 0, 1 if dear.high < 0.05 else 0]
+    sides = [side(cheap, 0.9), 1 if dear.high < 0.05 else 0]
     text = f"share of lines thought about: c = 0: {said(cheap)}; c = 8: {said(dear)}"
     rows = figures.rows("midtrain", {"study": "ingredients", "variant": ("c = 0", "c = 8"), "quantity": "think"})
     why = "true if above .9 for c = 0 and below .05 for c = 8; comments of the corpus never stand inside of segments"
@@ -91,14 +93,13 @@ def cheap_e_step(figures: Figures) -> Found:
         right.append(e < m)
     text = "E-step / M-step, seconds of the processor: " + "; ".join(texts)
     why = "as many updates of policy and model as the paper's text lets us guess; on a CPU, one engine for both"
-    return Found(text, verdict([1 if one else -1 for one in right]), "1", why)
+    return decided(text, right, "1", why)
 
 
 def comments_help(figures: Figures) -> Found:
     row = figures.row("smollm2-gains", {"comment": "sampled"})
     found = known(row, "gain of the next line, nats")
-    side = 1 if found.low > 0 else -1 if found.high < 0 else 0
-    return Found(f"{said(found)} nats a line", verdict([side]), "1", f"interval over {row['programs']} programs")
+    return Found(f"{said(found)} nats a line", verdict([side(found)]), "1", f"interval over {row['programs']} programs")
 
 
 def smollm2_runs(figures: Figures) -> Found:

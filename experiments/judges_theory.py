@@ -6,7 +6,7 @@ from collections.abc import Callable
 from itertools import pairwise
 from math import log
 
-from experiments.evidence import Figures, Found, exact, how_many, known, number, said, seeds_of
+from experiments.evidence import Figures, Found, decided, how_many, known, number, said, seeds_of
 from experiments.verdicts import HOLDS, IN_PART, NOT, verdict
 
 _SIZE = "|Z'|"
@@ -25,7 +25,7 @@ def statements(*names: str) -> Callable[[Figures], Found]:
             f"{float(row[ATTACKED]):.3g} attacked"
             for row in rows
         )
-        return Found(text, verdict([1 if row["verdict"] == "holds" else -1 for row in rows]), "exact")
+        return decided(text, [row["verdict"] == HOLDS for row in rows])
 
     return judge
 
@@ -34,15 +34,14 @@ def compact_is_best(figures: Figures) -> Found:
     """The least regret is in between, and keeping everything has clearly more."""
     sides, texts = [], []
     budgets = {(row["budget of"], row["budget"]) for row in figures.rows("regret-table")}
-    largest = {of: max(int(budget) for kind, budget in budgets if kind == of) for of, _ in budgets}
     for of in ("sweeps", "backups", "steps"):
         # After the largest number of sweeps or backups all is planned and there is nothing left to lose.
         chosen = sorted(int(budget) for kind, budget in budgets if kind == of)
-        chosen = [largest[of]] if of == "steps" else chosen[:-1][-1:] or chosen
+        chosen = chosen[-1:] if of == "steps" else chosen[-2:-1] or chosen
         for budget in chosen:
             for start in ("corner", "anywhere"):
                 rows = figures.rows("regret-table", {"start": start, "budget of": of, "budget": budget})
-                rows.sort(key=lambda row: int(row["|Z'|"]))
+                rows.sort(key=lambda row: int(row[_SIZE]))
                 best = min(rows, key=lambda row: float(row["regret"]))
                 every, least = known(rows[-1], "regret"), known(best, "regret")
                 inner = best is not rows[0] and best is not rows[-1]
@@ -65,7 +64,7 @@ def fewer_iterations(figures: Figures) -> Found:
         texts.append(
             f"{world}: N = {', '.join(map(str, counts))} for γ̄ = {', '.join(f'{rate:.3g}' for rate, _ in pairs)}"
         )
-    return exact("; ".join(texts), *right)
+    return decided("; ".join(texts), right)
 
 
 def between_the_bounds(figures: Figures) -> Found:
@@ -75,7 +74,7 @@ def between_the_bounds(figures: Figures) -> Found:
     ]
     shares = [float(row["measured"]) / float(row["upper, sharp"]) for row in rows]
     text = f"{sum(right)} of {len(rows)} settings; measured / upper {min(shares):.2f} to {max(shares):.2f}"
-    return Found(text, verdict([1 if one else -1 for one in right]), "20,000 runs a point")
+    return decided(text, right, "20,000 runs a point")
 
 
 def one_constant(figures: Figures) -> Found:
@@ -90,10 +89,8 @@ def one_constant(figures: Figures) -> Found:
         ]  # fmt: skip
         right.append(max(shares) < 2 * min(shares))
         texts.append(f"{'|Z|' if varied == 'm' else varied}: {min(shares):.2f} to {max(shares):.2f}")
-    return Found(
-        "; ".join(texts), verdict([1 if one else -1 for one in right]), "20,000 runs a point",
-        "true if the constant varies by less than 2 along each",
-    )  # fmt: skip
+    why = "true if the constant varies by less than 2 along each"
+    return decided("; ".join(texts), right, "20,000 runs a point", why)
 
 
 def published_rate(figures: Figures) -> Found:
@@ -105,7 +102,7 @@ def published_rate(figures: Figures) -> Found:
     ]
     shares = [float(row["measured / sharp"]) for row in rows]
     text = f"{sum(right)} of {len(rows)} decision spaces; N measured / N sharp {min(shares):.2f} to {max(shares):.2f}"
-    return exact(text, *right)
+    return decided(text, right)
 
 
 def pitfall(figures: Figures) -> Found:
@@ -120,7 +117,7 @@ def pitfall(figures: Figures) -> Found:
         f"N from below {', '.join(map(str, below))}, from above {', '.join(map(str, above))}"
     )
     same = alone["γ̄"] == both["γ̄"]
-    return exact(text, same, below[1] < below[0] / 2, above[1] > above[0] / 2, above[2] < above[0] / 2)
+    return decided(text, [same, below[1] < below[0] / 2, above[1] > above[0] / 2, above[2] < above[0] / 2])
 
 
 def best_length(figures: Figures) -> Found:
@@ -172,14 +169,14 @@ def behaviour_cloning(figures: Figures) -> Found:
     names = ("|α = 1, fixed start − behaviour cloning|", "|c = ∞ − behaviour cloning|")
     rows = [figures.row("em-truths", {"quantity": name}) for name in names]
     text = "; ".join(f"{row['quantity']} = {float(row['value']):.3g}" for row in rows)
-    return exact(text, *(abs(float(row["value"])) <= _ROUNDING for row in rows))
+    return decided(text, [abs(float(row["value"])) <= _ROUNDING for row in rows])
 
 
 def climbs(figures: Figures) -> Found:
     row = figures.row("em-truths", {"quantity": "smallest gain of an exact EM iteration"})
     least = float(row["value"])
     text = f"smallest gain of an iteration {least:.3g} nats a step"
-    return Found(text, verdict([1 if least >= 0 else -1]), seeds_of(figures, "em"))
+    return decided(text, [least >= 0], seeds_of(figures, "em"))
 
 
 def causal_gap(figures: Figures) -> Found:

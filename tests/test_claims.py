@@ -46,7 +46,7 @@ def edit(path: Path, change) -> None:
 
 
 def test_all_claims_of_the_abstract_and_all_statements_have_a_row():
-    paper, statements = claims.rows(FIGS)
+    paper, statements = claims.rows(Figures(FIGS))
     assert [row.claim for row in paper] == [claim.text for claim in CLAIMS]
     assert len({(row.claim, row.where) for row in paper}) == len(paper)
     assert [row.claim.split(":")[0] for row in statements] == [f"{one.number} {one.name}" for one in theory.find()]
@@ -58,7 +58,7 @@ def test_all_claims_of_the_abstract_and_all_statements_have_a_row():
 
 
 def test_the_run_is_that_of_the_manifest():
-    for row in claims.rows(FIGS)[0]:
+    for row in claims.rows(Figures(FIGS))[0]:
         if row.run:
             name, key = row.run.split()
             assert json.loads((FIGS / f"{name}.json").read_text())["key"] == key
@@ -147,7 +147,7 @@ def test_data_that_are_not_there_are_said_to_be_missing(figs):
     (figs / "rlvr-claims.csv").unlink()
     (figs / "regret.json").unlink()
     edit(figs / "em-options.csv", lambda row: row.update(AMI=""))
-    found = {row.claim: row for row in claims.rows(figs)[0]}
+    found = {row.claim: row for row in claims.rows(Figures(figs))[0]}
     for words, missing in {
         "RLVR converges faster after RA3 (posterior": "no rlvr-claims.csv",
         "A subspace in between": "no regret.json",
@@ -170,7 +170,7 @@ def test_a_statement_that_fails_is_told(figs):
     data["statements"][3]["verdict"] = "FAILS: a counterexample"
     data["statements"][3]["failures"] = ["a counterexample"]
     (figs / "verify.json").write_text(json.dumps(data))
-    statements = claims.rows(figs)[1]
+    statements = claims.rows(Figures(figs))[1]
     assert [row.verdict for row in statements].count(NOT) == 1 and statements[3].why == "a counterexample"
     assert "53 of the 54 statements of the theory hold" in claims.summary([], statements)
     assert statements[3].claim in claims.summary([], statements)

@@ -43,8 +43,8 @@ def build(figs: Path, out: Path, runs: Sequence[Path] = ()) -> Path:
         FileNotFoundError: no such folder, or a run without thoughts.
         ValueError: a damaged file.
     """
-    paper, statements = claims.rows(figs)
     figures = Figures(figs)
+    paper, statements = claims.rows(figures)
     manifests = _manifests(figures)
     if not manifests:
         raise ValueError(f"figs: {figs} has no results; `ra3 reproduce --out {figs}` makes them")
